@@ -1,0 +1,26 @@
+"""Coarse-grained particle dynamics learned in metriplectic (GENERIC) form."""
+
+from gnn_metriplectic.dynamics import Prescribed, TaylorGreenForcing, Thermostat, simulate
+from gnn_metriplectic.geometry import Box, Pairs, neighbor_pairs
+from gnn_metriplectic.learning import MetriplecticModule, fit, inspect, load
+from gnn_metriplectic.models import MetriplecticModel, State
+from gnn_metriplectic.trajectory import Trajectory, read_trajectory, write_trajectory
+
+__all__ = [
+    "Box",
+    "MetriplecticModel",
+    "MetriplecticModule",
+    "Pairs",
+    "Prescribed",
+    "State",
+    "TaylorGreenForcing",
+    "Thermostat",
+    "Trajectory",
+    "fit",
+    "inspect",
+    "load",
+    "neighbor_pairs",
+    "read_trajectory",
+    "simulate",
+    "write_trajectory",
+]

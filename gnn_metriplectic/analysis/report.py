@@ -1,0 +1,188 @@
+"""One HTML page that shows how good a model is, with everything embedded in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+from gnn_metriplectic.analysis import plots
+from gnn_metriplectic.analysis.curves import Curves, as_list, curves
+from gnn_metriplectic.analysis.film import PALETTE, film
+from gnn_metriplectic.analysis.metrics import COLUMNS, error_text, floor_of, print_table, rounded, write_metrics
+from gnn_metriplectic.analysis.page import CSS
+from gnn_metriplectic.analysis.structure import largest_radius
+from gnn_metriplectic.analysis.style import data_address
+from gnn_metriplectic.trajectory import Trajectory
+
+__all__ = ["print_table", "write_metrics", "write_report"]
+
+# The films of all scenarios together.
+_FILM_BYTES = 2_800_000
+
+
+def write_report(
+    path: str | os.PathLike[str],
+    metrics: Mapping[str, Any],
+    scenarios: Mapping[str, Mapping[str, Any]],
+    learning_curve: Mapping[str, Any] | None = None,
+    terms: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
+    """Write the report: one file that needs no other and no network.
+
+    Args:
+        path: the HTML file; it appears only when complete.
+        metrics: as given to ``write_metrics``; lags and windows of the plots are those of its scores.
+        scenarios: name -> ``{"truth": trajectories, "model": trajectories}``, and optionally
+            ``"curves"``: ``{"truth": Curves, "model": Curves}``, to spare computing them again;
+            ``"series"``: ``time``, ``energy``, ``kinetic_energy`` ``[T]`` recorded in the rollout;
+            ``"encoded_entropies"``: entropies encoded from the truth, any shape, beside those of the rollout.
+        learning_curve: ``step``, ``train``, ``val`` and optionally ``seconds``, lists of one length.
+        terms: learned functions, name -> ``{"x", "curves": {label: y}, "xlabel", "ylabel"}``.
+
+    Raises:
+        ValueError: if a scenario has no trajectory of the truth or of the model.
+    """
+    system = escape(str(metrics.get("system", "model")))
+    body = [f"<h1>{system}: learned dynamics against the truth</h1>", _facts(metrics), _table(metrics)]
+    share = _FILM_BYTES // max(1, len(scenarios))
+    body += [_scenario(name, given, metrics, share) for name, given in scenarios.items()]
+    if terms:
+        pictures = "".join(_image(plots.plot_term(name, term), name) for name, term in terms.items())
+        body.append(f'<section><h2>What the model learned</h2><div class="plots">{pictures}</div></section>')
+    if learning_curve and len(learning_curve.get("step", ())):
+        picture = plots.plot_learning(learning_curve)
+        body.append(f'<section><h2>Training</h2><img class="wide" alt="learning curve" src="{picture}"></section>')
+    body.append(_notes(metrics))
+    page = (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{system}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>{CSS}</style></head>\n<body><main>\n" + "\n".join(body) + "\n</main></body></html>\n"
+    )
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(page, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _facts(metrics: Mapping[str, Any]) -> str:
+    facts = []
+    if metrics.get("lag") is not None:
+        facts.append(f"lag {metrics['lag']} frames")
+    if metrics.get("dt") is not None:
+        facts.append(f"time step {metrics['dt']:g}")
+    if metrics.get("seed") is not None:
+        facts.append(f"seed {metrics['seed']}")
+    seconds = metrics.get("seconds") or {}
+    facts += [f"{name} {_duration(value)}" for name, value in seconds.items() if isinstance(value, (int, float))]
+    return '<p class="facts">' + "".join(f"<span>{escape(fact)}</span>" for fact in facts) + "</p>"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+
+
+def _table(metrics: Mapping[str, Any]) -> str:
+    used = [c for c in COLUMNS if any(s.get(c[1]) is not None for s in metrics.get("scores", {}).values())]
+    beside = "<small>model / truth</small>"
+    head = "".join(f"<th>{escape(heading)}{beside if true else ''}</th>" for heading, _, true in used)
+    rows = []
+    for name, scores in metrics.get("scores", {}).items():
+        floor = floor_of(metrics, name)
+        cells = "".join(f"<td>{_value(scores, floor, key, beside)}</td>" for _, key, beside in used)
+        rows.append(f"<tr><td>{escape(name)}</td>{cells}</tr>")
+    note = (
+        "RDF, MSD, VACF: rms(model − truth) / rms(truth) of each curve. ± is one standard error, from resampled "
+        "blocks of time. The floor is the same score between two independent stretches of the truth: "
+        "no model can do better."
+    )
+    return (
+        '<section><h2>Scores</h2><div class="scroll"><table>'
+        f"<thead><tr><th>scenario</th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f'<p class="note">{note}</p></section>'
+    )
+
+
+def _value(scores: Mapping[str, Any], floor: Mapping[str, Any], key: str, beside: str | None) -> str:
+    errors = scores.get("errors") or {}
+    text, below = rounded(scores.get(key), errors.get(key)), [error_text(scores, key)]
+    truth = scores.get(beside) if beside else None
+    if truth and scores.get(key) is not None:
+        error = max(errors.get(key) or 0.0, errors.get(beside) or 0.0)
+        text = f"{rounded(scores[key], error)} / {rounded(truth, error)}"
+        below.append(f"{100 * (scores[key] / truth - 1):+.1f} %".replace("-", "−"))
+    elif key in ("rdf", "msd", "vacf") and floor.get(key) is not None:
+        below.append(f"floor {rounded(floor[key], (floor.get('errors') or {}).get(key))}")
+    return text + "<small>" + " · ".join(part for part in below if part) + "</small>"
+
+
+def _scenario(name: str, given: Mapping[str, Any], metrics: Mapping[str, Any], film_bytes: int) -> str:
+    truth, model = as_list(given["truth"]), as_list(given["model"])
+    scores, floor = metrics.get("scores", {}).get(name, {}), floor_of(metrics, name)
+    known: Mapping[str, Curves] = given.get("curves") or {}
+    if not known:
+        longest = scores.get("max_lag_time") or 0.25 * min((len(t) - 1) * t.dt for t in (*truth, *model))
+        r_max = min(largest_radius(t) for t in (*truth, *model))
+        both = (("truth", truth), ("model", model))
+        known = {side: curves(found, max_lag_time=longest, r_max=r_max) for side, found in both}
+    pair = (known["model"], known["truth"])
+    pictures = [
+        _image(plots.plot_rdf(*pair, floor.get("rdf")), "radial distribution function"),
+        _image(plots.plot_msd(*pair, floor.get("msd"), scores.get("window")), "mean squared displacement"),
+        _image(plots.plot_vacf(*pair, floor.get("vacf")), "velocity autocorrelation"),
+    ]
+    if given.get("series"):
+        pictures.append(_image(plots.plot_energy(given["series"]), "energy balance"))
+    if model[0].entropies is not None:
+        picture = plots.plot_entropy(model[0].entropies.numpy(), given.get("encoded_entropies"))
+        pictures.append(_image(picture, "entropy"))
+    content, fastest = film(truth[0], model[0], max_bytes=film_bytes)
+    stops = ", ".join(matplotlib.colors.to_hex(matplotlib.colormaps[PALETTE](i / 8)) for i in range(9))
+    temperature = _image(plots.plot_temperature(*pair), "kinetic temperature")
+    return (
+        f'<section><h2>{escape(name)}</h2>{_lengths(truth, model, scores)}<div class="top"><figure>'
+        '<div class="names"><span>truth</span><span>model</span></div>'
+        f'<img alt="film of truth beside model" src="{data_address(content, "image/webp")}">'
+        f'<div class="scale">speed 0 <i style="background: linear-gradient(90deg, {stops})"></i> {fastest:.3g}</div>'
+        f'</figure><div class="plots">{temperature}</div></div><div class="plots">{"".join(pictures)}</div></section>'
+    )
+
+
+def _lengths(truth: list[Trajectory], model: list[Trajectory], scores: Mapping[str, Any]) -> str:
+    facts = [f"{truth[0].num_particles} particles"]
+    for side, found in (("truth", truth), ("model", model)):
+        frames = ", ".join(str(len(t)) for t in found)
+        facts.append(f"{side}: {frames} frames of {found[0].dt:g}")
+    if scores.get("window"):
+        first, last = scores["window"]
+        facts.append(f"D fitted over lags {first:g} to {last:g}")
+    return '<p class="facts">' + "".join(f"<span>{escape(fact)}</span>" for fact in facts) + "</p>"
+
+
+def _notes(metrics: Mapping[str, Any]) -> str:
+    entropy = metrics.get("entropy") or {}
+    if not entropy:
+        return ""
+    names = {
+        "k_B_C": "heat capacity, k_B⟨C⟩",
+        "mean": "mean S in the rollout",
+        "std": "spread of S in the rollout",
+        "encoded_mean": "mean S encoded from the truth",
+        "encoded_std": "spread of S encoded from the truth",
+        "autocorrelation": "correlation of S(t) with S(t + dt)",
+    }
+    rows = "".join(
+        f"<tr><td>{escape(names.get(key, key))}</td><td>{value:.4g}</td></tr>"
+        for key, value in entropy.items()
+        if isinstance(value, (int, float))
+    )
+    return f'<section><h2>Entropy</h2><table style="max-width: 34em">{rows}</table></section>'
+
+
+def _image(source: str, alternative: str) -> str:
+    return f'<img alt="{escape(alternative)}" src="{source}">'

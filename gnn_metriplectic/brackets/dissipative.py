@@ -1,0 +1,222 @@
+"""The irreversible part: M symmetric positive semi-definite with M ∇E = 0, its drift and its noise.
+
+Each pair exchanges momentum by a friction tensor G and energy by heat conduction K²; the work of
+the friction force on v is the heat that it leaves in the two particles.
+
+    G = (A²/2) I + (A²/2 + (B² - A²)/D) e eᵀ                               tr G = (D+1) A²/2 + (B² - A²)/D
+    F_ij = -½ [(β_i + β_j) G + k_B (∂_iG/C_i + ∂_jG/C_j)] v_ij             β_i = (1 - k_B/C_i) / T_i
+    q_ij = K² (β_i - β_j) + k_B (∂_iK²/C_i - ∂_jK²/C_j)
+    F̃_ij = √(2 k_B dt) [(A/√2) ξ + (√(A²(1 - 1/D) + B²/D) - A/√2) (e·ξ) e]
+
+    symbol        variable
+    A², B², K²    friction.squared[:, SHEAR | BULK | HEAT]
+    ∂_i, ∂_j      friction.by_first, friction.by_second (with T_i, T_j)
+    T, C          thermo.temperature, thermo.heat_capacity
+    β             inverse_temperature
+
+A tensor x I + y e eᵀ is held as its two numbers (x, y), ``[E, 2]``. F and q are M∇S_tot + k_B ∇·M
+written for momenta and internal energies; drift() adds the Itô terms that come with S(ε).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from gnn_metriplectic.geometry import Pairs
+from gnn_metriplectic.terms.energy import Thermo
+from gnn_metriplectic.terms.friction import BULK, HEAT, SHEAR, Friction
+
+
+def friction_tensor(squared: Tensor, dimension: int) -> Tensor:
+    """(x, y) of G = x I + y e eᵀ, ``[E, 2]``, from (A², B², K²) ``[E, 3]``; linear in them."""
+    half = 0.5 * squared[:, SHEAR]
+    return torch.stack([half, half + (squared[:, BULK] - squared[:, SHEAR]) / dimension], dim=1)
+
+
+def apply_tensor(tensor: Tensor, direction: Tensor, vectors: Tensor) -> Tensor:
+    """(x I + y e eᵀ) u for each pair: ``[E, 2]``, ``[E, D]``, ``[E, D]`` -> ``[E, D]``."""
+    along = (direction * vectors).sum(dim=1, keepdim=True)
+    return tensor[:, :1] * vectors + tensor[:, 1:] * along * direction
+
+
+def dense_tensor(tensor: Tensor, direction: Tensor) -> Tensor:
+    """x I + y e eᵀ of each pair as ``[E, D, D]``."""
+    identity = torch.eye(direction.shape[1], dtype=direction.dtype, device=direction.device)
+    outer = direction.unsqueeze(2) * direction.unsqueeze(1)
+    return tensor[:, 0, None, None] * identity + tensor[:, 1, None, None] * outer
+
+
+def block_matrix(corner: Tensor, side: Tensor, last: Tensor) -> Tensor:
+    """Symmetric ``[N, D+1, D+1]`` from its blocks ``[N, D, D]``, ``[N, D]`` and ``[N]``."""
+    bottom = torch.cat([side, last.unsqueeze(1)], dim=1)
+    return torch.cat([torch.cat([corner, side.unsqueeze(2)], dim=2), bottom.unsqueeze(1)], dim=1)
+
+
+@dataclass(frozen=True)
+class DissipativeBracket:
+    """M at one configuration and temperature; velocities are given to each method.
+
+    Attributes:
+        pairs: the interacting pairs.
+        friction: squared amplitudes of each pair.
+        thermo: state of each particle.
+        mass: of each particle, ``[N]``.
+        k_B: Boltzmann's constant, 0-dim tensor.
+    """
+
+    pairs: Pairs
+    friction: Friction
+    thermo: Thermo
+    mass: Tensor
+    k_B: Tensor
+
+    @cached_property
+    def tensor(self) -> Tensor:
+        """G of each pair, as (x, y) ``[E, 2]``."""
+        return friction_tensor(self.friction.squared, self.dimension)
+
+    @cached_property
+    def drag(self) -> Tensor:
+        """R of each pair, as (x, y) ``[E, 2]``: the mean friction force is F_ij = -R v_ij."""
+        first, second = self.pairs.ends(self.inverse_temperature)
+        by_first, by_second = self._by_capacity
+        ito = friction_tensor(self.friction.by_first * by_first + self.friction.by_second * by_second, self.dimension)
+        return 0.5 * ((first + second).unsqueeze(1) * self.tensor + ito)
+
+    @property
+    def dimension(self) -> int:
+        """D."""
+        return self.pairs.displacement.shape[1]
+
+    @cached_property
+    def inverse_temperature(self) -> Tensor:
+        """β = (1 - k_B/C) / T, ``[N]``."""
+        return (1.0 - self.k_B / self.thermo.heat_capacity) / self.thermo.temperature
+
+    @cached_property
+    def _by_capacity(self) -> tuple[Tensor, Tensor]:
+        """k_B / C at the two ends, each ``[E, 1]``."""
+        first, second = self.pairs.ends(self.k_B / self.thermo.heat_capacity)
+        return first.unsqueeze(1), second.unsqueeze(1)
+
+    def friction_forces(self, relative: Tensor) -> Tensor:
+        """Mean friction force F_ij on i of each pair, ``[E, D]``, at relative velocities ``[E, D]``."""
+        return -apply_tensor(self.drag, self.pairs.direction, relative)
+
+    def heat_flow(self) -> Tensor:
+        """Mean heat q_ij into i (out of j) of each pair, ``[E]``, in units of power."""
+        first, second = self.pairs.ends(self.inverse_temperature)
+        by_first, by_second = (x.squeeze(1) for x in self._by_capacity)
+        ito = self.friction.by_first[:, HEAT] * by_first - self.friction.by_second[:, HEAT] * by_second
+        return self.friction.squared[:, HEAT] * (first - second) + ito
+
+    def drag_blocks(self) -> Tensor:
+        """Σ_j R_ij of each particle, ``[N, D, D]``."""
+        return self.pairs.total(dense_tensor(self.drag, self.pairs.direction))
+
+    def noise_work(self) -> Tensor:
+        """Kinetic energy k_B/2 Σ_j tr G_ij / m_j that the noise creates on the partners, half of it drawn from i, ``[N]``."""
+        first, second = self.pairs.ends(1.0 / self.mass)
+        trace = 0.5 * self.k_B * self.trace()
+        return self.pairs.total_of_ends(trace * second, trace * first)
+
+    def trace(self) -> Tensor:
+        """tr G of each pair, ``[E]``."""
+        return self.dimension * self.tensor[:, 0] + self.tensor[:, 1]
+
+    def heating(self, relative: Tensor) -> Tensor:
+        """¼ v_ijᵀ G v_ij + K² of each pair, ``[E]``: 2 k_B of it is the variance of each end's energy rate."""
+        work = (relative * self._apply(relative)).sum(dim=1)
+        return 0.25 * work + self.friction.squared[:, HEAT]
+
+    def _apply(self, vectors: Tensor) -> Tensor:
+        return apply_tensor(self.tensor, self.pairs.direction, vectors)
+
+    def drift(self, relative: Tensor) -> tuple[Tensor, Tensor]:
+        """M∇S_tot + k_B ∇·M for velocities ``[N, D]`` and entropies ``[N]``, per unit time.
+
+        The Itô sense: the last two terms of dS are the kinetic energy that the noise creates and
+        the curvature of S(ε).
+        """
+        forces = self.friction_forces(relative)
+        heat = -0.5 * (forces * relative).sum(dim=1)
+        # the kinetic energy that noise creates on each end is drawn half from each
+        inverse_mass = sum(self.pairs.ends(1.0 / self.mass))
+        heat = heat - 0.5 * self.k_B * self.trace() * inverse_mass
+        flow = self.heat_flow()
+        energy = self.pairs.total_of_ends(heat + flow, heat - flow)
+        curvature = self.k_B / self.thermo.heat_capacity * self.pairs.total(self.heating(relative))
+        temperature = self.thermo.temperature
+        return self.pairs.net(forces) / self.mass.unsqueeze(1), (energy - curvature / temperature) / temperature
+
+    def moments(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Noise covariance of each particle over (m v, ε) per unit time.
+
+        Args:
+            first, second: ``[E, D]``, the v_ij that the particles i and j of each pair see.
+
+        Returns:
+            momentum-momentum ``[N, D, D]``, momentum-energy ``[N, D]``, energy-energy ``[N]``.
+        """
+        twice = 2.0 * self.k_B
+        momentum = twice * self.pairs.total(dense_tensor(self.tensor, self.pairs.direction))
+        # each end takes the heat -½ F̃·v_ij; for j both F̃ and v_ij change sign, and so their product with F̃
+        mixed = -0.5 * self.pairs.total_of_ends(self._apply(first), -self._apply(second))
+        energy = self.pairs.total_of_ends(self.heating(first), self.heating(second))
+        return momentum, twice * mixed, twice * energy
+
+    def covariance(self, relative: Tensor) -> Tensor:
+        """Noise covariance of each particle over (v, S) per unit time, ``[N, D+1, D+1]``."""
+        momentum, mixed, energy = self.moments(relative, relative)
+        mass, temperature = self.mass, self.thermo.temperature
+        return block_matrix(
+            momentum / mass[:, None, None] ** 2, mixed / (mass * temperature)[:, None], energy / temperature**2
+        )
+
+    def sample(self, normals: Tensor, dt: float) -> tuple[Tensor, Tensor]:
+        """Random force impulse on i ``[E, D]`` and random heat into i ``[E]`` of each pair over ``dt``.
+
+        Args:
+            normals: ``[E, D+1]`` standard normal numbers, antisymmetric in the pair.
+            dt: in units of time.
+        """
+        shear = torch.sqrt(0.5 * self.friction.squared[:, SHEAR])
+        along = torch.sqrt(self.tensor.sum(dim=1))
+        amplitudes = torch.stack([shear, along - shear], dim=1)
+        scale = torch.sqrt(2.0 * self.k_B * dt)
+        force = scale * apply_tensor(amplitudes, self.pairs.direction, normals[:, :-1])
+        return force, scale * torch.sqrt(self.friction.squared[:, HEAT]) * normals[:, -1]
+
+    def matrix(self, velocities: Tensor) -> Tensor:
+        """Dense M over [v.ravel(), S], square of side N (D + 1). For tests and teaching; small N."""
+        count, dimension = velocities.shape
+        side = count * dimension
+        relative = self.pairs.relative(velocities)
+        temperature = self.thermo.temperature
+        matrix = velocities.new_zeros(side + count, side + count)
+        for pair, (i, j) in enumerate(self.pairs.index.T.tolist()):
+            # columns: D force channels and one of heat, seen by (v_i, v_j, S_i, S_j)
+            direction = self.pairs.direction[pair : pair + 1]
+            g = dense_tensor(self.tensor[pair : pair + 1], direction)[0]
+            rows = velocities.new_zeros(side + count, dimension)
+            identity = torch.eye(dimension, dtype=velocities.dtype)
+            for end, sign in ((i, 1.0), (j, -1.0)):
+                block = slice(end * dimension, (end + 1) * dimension)
+                rows = _with(rows, block, sign * identity / self.mass[end])
+                rows = _with(rows, slice(side + end, side + end + 1), -0.5 * relative[pair : pair + 1] / temperature[end])
+            heat = velocities.new_zeros(side + count)
+            heat = _with(heat, slice(side + i, side + i + 1), 1.0 / temperature[i : i + 1])
+            heat = _with(heat, slice(side + j, side + j + 1), -1.0 / temperature[j : j + 1])
+            matrix = matrix + rows @ g @ rows.T + self.friction.squared[pair, HEAT] * torch.outer(heat, heat)
+        return matrix
+
+
+def _with(target: Tensor, rows: slice, values: Tensor) -> Tensor:
+    """``target`` with some rows replaced, differentiable in ``values``."""
+    target = target.clone()
+    target[rows] = values
+    return target

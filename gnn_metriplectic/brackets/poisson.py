@@ -1,0 +1,72 @@
+"""The reversible part of the dynamics: L ∇E with L antisymmetric and L ∇S = 0.
+
+    dr_i = v_i dt,    m dv_i = -Σ_j (P_i V_i² + P_j V_j²) W'(r_ij) e_ij dt,    dS_i = 0
+
+    symbol      variable
+    P_i V_i²    strength
+    W'          slope
+    e_ij        pairs.direction
+
+Español and Revenga, Phys. Rev. E 67, 026705 (2003).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gnn_metriplectic.geometry import Pairs
+
+
+@dataclass(frozen=True)
+class PoissonBracket:
+    """Central pair forces that come from the energy of the particles.
+
+    Attributes:
+        pairs: the interacting pairs.
+        slope: W' of each pair, ``[E]``.
+        pressure: P of each particle, ``[N]``.
+        volume: V of each particle, ``[N]``.
+    """
+
+    pairs: Pairs
+    slope: Tensor
+    pressure: Tensor
+    volume: Tensor
+
+    @property
+    def strength(self) -> Tensor:
+        """P V² of each particle, ``[N]``."""
+        return self.pressure * self.volume**2
+
+    def share_forces(self) -> tuple[Tensor, Tensor]:
+        """The parts of the force on i from the energies of i and of j, each ``[E, D]``."""
+        first, second = self.pairs.ends(self.strength)
+        along = -self.slope.unsqueeze(1) * self.pairs.direction
+        return first.unsqueeze(1) * along, second.unsqueeze(1) * along
+
+    def pair_forces(self) -> Tensor:
+        """Force f_ij on i of each pair (j feels the opposite), ``[E, D]``."""
+        first, second = self.pairs.ends(self.strength)
+        return (-self.slope * (first + second)).unsqueeze(1) * self.pairs.direction
+
+    def forces(self) -> Tensor:
+        """-∂E/∂r, ``[N, D]``."""
+        return self.pairs.net(self.pair_forces())
+
+
+def poisson_matrix(mass: Tensor, dimension: int) -> Tensor:
+    """Dense canonical L over [r.ravel(), v.ravel(), S], square of side N (2 D + 1).
+
+    Args:
+        mass: of each particle, ``[N]``.
+        dimension: D.
+    """
+    inverse = torch.diag((1.0 / mass).repeat_interleave(dimension))
+    side, count = inverse.shape[0], mass.shape[0]
+    matrix = mass.new_zeros(2 * side + count, 2 * side + count)
+    matrix[:side, side : 2 * side] = inverse
+    matrix[side : 2 * side, :side] = -inverse
+    return matrix

@@ -1,0 +1,7 @@
+"""Boxes, neighbour pairs and reproducible pair noise."""
+
+from gnn_metriplectic.geometry.box import Box
+from gnn_metriplectic.geometry.neighbors import Pairs, batch_pairs, neighbor_pairs, transition_pairs
+from gnn_metriplectic.geometry.noise import pair_normals
+
+__all__ = ["Box", "Pairs", "batch_pairs", "neighbor_pairs", "pair_normals", "transition_pairs"]

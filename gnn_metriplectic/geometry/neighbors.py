@@ -1,0 +1,223 @@
+"""Neighbour pairs, each once, and the sums over them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+from torch_geometric.utils import scatter
+from vesin_torch import NeighborList
+
+from gnn_metriplectic.geometry.box import Box
+
+BACKENDS = ("auto", "vesin", "torch_cluster")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs i < j of particles closer than a cutoff, each once.
+
+    Attributes:
+        index: ``[2, E]`` int64, the two particles of each pair.
+        displacement: ``[E, D]``, r_i - r_j of the interacting images, in units of length.
+        num_particles: N.
+        velocity_shift: ``[E, D]`` or None; v_ij = v_i - v_j + velocity_shift (Lees-Edwards images).
+        volume: of the periodic cell; None in free space and for several graphs laid end to end.
+    """
+
+    index: Tensor
+    displacement: Tensor
+    num_particles: int
+    velocity_shift: Tensor | None = None
+    volume: float | None = None
+
+    @cached_property
+    def distance(self) -> Tensor:
+        """Length of the displacement, ``[E]``."""
+        return torch.linalg.vector_norm(self.displacement, dim=-1)
+
+    @cached_property
+    def direction(self) -> Tensor:
+        """Unit vectors e_ij, ``[E, D]``; zero where two particles coincide."""
+        tiny = torch.finfo(self.displacement.dtype).tiny
+        return self.displacement / self.distance.clamp(min=tiny).unsqueeze(-1)
+
+    @property
+    def num_pairs(self) -> int:
+        """E."""
+        return self.index.shape[1]
+
+    def ends(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Values ``[N, ...]`` of the particles at the two ends, each ``[E, ...]``."""
+        return values.index_select(0, self.index[0]), values.index_select(0, self.index[1])
+
+    def relative(self, velocities: Tensor) -> Tensor:
+        """Relative velocities v_ij ``[E, D]`` from ``[N, D]``, image shift included."""
+        first, second = self.ends(velocities)
+        difference = first - second
+        return difference if self.velocity_shift is None else difference + self.velocity_shift
+
+    def total(self, values: Tensor) -> Tensor:
+        """Sum of symmetric pair values ``[E, ...]`` over the pairs of each particle, ``[N, ...]``."""
+        return self.total_of_ends(values, values)
+
+    def net(self, values: Tensor) -> Tensor:
+        """Sum of antisymmetric pair values ``[E, ...]`` (added to i, taken from j), ``[N, ...]``."""
+        return self.total_of_ends(values, -values)
+
+    def total_of_ends(self, first: Tensor, second: Tensor) -> Tensor:
+        """Sum over pairs where i receives ``first`` and j ``second``, both ``[E, ...]``."""
+        return scatter(torch.cat([first, second]), self.index.reshape(-1), dim_size=self.num_particles, reduce="sum")
+
+    def moved(self, step: Tensor, elapsed: float | Tensor = 0.0) -> Pairs:
+        """The same pairs after particles moved by ``step`` ``[N, D]`` in a time ``elapsed`` (scalar or ``[E, 1]``)."""
+        first, second = self.ends(step)
+        displacement = self.displacement + first - second
+        if self.velocity_shift is not None:
+            displacement = displacement + self.velocity_shift * elapsed
+        return replace(self, displacement=displacement)
+
+    def select(self, mask: Tensor) -> Pairs:
+        """The pairs where ``mask`` ``[E]`` is true."""
+        shift = None if self.velocity_shift is None else self.velocity_shift[mask]
+        return Pairs(self.index[:, mask], self.displacement[mask], self.num_particles, shift, self.volume)
+
+
+def neighbor_pairs(pos: Tensor, box: Box, cutoff: float, time: float = 0.0, *, backend: str = "auto") -> Pairs:
+    """Pairs of particles closer than ``cutoff``, differentiable in ``pos``.
+
+    Args:
+        pos: ``[N, D]``, unwrapped or wrapped, in units of length.
+        box: free or periodic; Lees-Edwards images are taken at ``time``.
+        cutoff: in units of length, at most half the box.
+        time: in units of time; only a sheared box looks at it.
+        backend: ``vesin``, ``torch_cluster`` (the ``pyg`` extra) or ``auto`` (torch-cluster for
+            tensors on a GPU when it is installed, else vesin); the results are equal.
+
+    Returns:
+        Pairs sorted by (i, j), so that sums do not depend on the search.
+
+    Raises:
+        ValueError: wrong dimension, non-finite positions, or a cutoff over half the box.
+    """
+    if pos.dim() != 2 or pos.shape[1] != box.dimension:
+        raise ValueError(f"positions have shape {tuple(pos.shape)}; a box of dimension {box.dimension} needs [N, {box.dimension}]")
+    box.check_cutoff(cutoff)
+    if not torch.isfinite(pos).all():
+        bad = int((~torch.isfinite(pos)).any(dim=1).nonzero()[0])
+        where = pos[bad].tolist()
+        raise ValueError(f"position of particle {bad} is {where}: the simulation has blown up or the input is damaged")
+    return _pairs_within(pos, box, cutoff, time, backend)
+
+
+def transition_pairs(
+    pos: Tensor, next_pos: Tensor, box: Box, cutoff: float, time: float = 0.0, elapsed: float = 0.0
+) -> Pairs:
+    """Pairs closer than ``cutoff`` before or after a step from ``pos`` to ``next_pos`` (both ``[N, D]``).
+
+    The displacements are those before; ``pairs.moved(next_pos - pos, elapsed)`` gives those after.
+    Raises ValueError as `neighbor_pairs` does.
+    """
+    box.check_cutoff(cutoff)
+    step = next_pos - pos
+    relative = step - step.mean(dim=0)
+    reach = 2.0 * float(torch.linalg.vector_norm(relative, dim=1).max()) + abs(box.velocity_gradient * elapsed)
+    # beyond half the box a particle meets two images of another, and its own: only those within
+    # the cutoff at one of the two times are kept, and these are unique
+    pairs = _pairs_within(pos, box, cutoff + reach, time, "auto")
+    closest = torch.minimum(pairs.distance, pairs.moved(step, elapsed).distance)
+    return pairs.select((closest < cutoff) & (pairs.index[0] != pairs.index[1]))
+
+
+def batch_pairs(items: Sequence[Pairs]) -> Pairs:
+    """One `Pairs` for graphs laid end to end (particle numbers offset)."""
+    offset, index = 0, []
+    for pairs in items:
+        index.append(pairs.index + offset)
+        offset += pairs.num_particles
+    shifts = [p.velocity_shift for p in items]
+    velocity_shift = None
+    if any(s is not None for s in shifts):
+        velocity_shift = torch.cat(
+            [torch.zeros_like(p.displacement) if s is None else s for p, s in zip(items, shifts, strict=True)]
+        )
+    return Pairs(torch.cat(index, dim=1), torch.cat([p.displacement for p in items]), offset, velocity_shift)
+
+
+def _pairs_within(pos: Tensor, box: Box, radius: float, time: float, backend: str) -> Pairs:
+    """All pairs of images closer than ``radius``, i < j, in the order of (i, j, image)."""
+    first, second, shift = _search(backend, pos.device)(pos.detach(), box, radius, time)
+    swap = first > second
+    index = torch.stack([torch.where(swap, second, first), torch.where(swap, first, second)])
+    shift = torch.where(swap.unsqueeze(1), -shift, shift)
+    order = torch.argsort(index[0] * pos.shape[0] + index[1], stable=True)
+    index, shift = index.index_select(1, order), shift.index_select(0, order)
+    displacement = pos.index_select(0, index[0]) - pos.index_select(0, index[1])
+    velocity_shift = None
+    if not box.is_free:
+        displacement = displacement - (shift.double() @ box.lattice_at(time).to(pos.device)).to(pos.dtype)
+    if box.shear_rate:
+        velocity_shift = torch.zeros_like(displacement)
+        velocity_shift[:, 0] = -box.velocity_gradient * shift[:, 1]
+    return Pairs(index, displacement, pos.shape[0], velocity_shift, None if box.is_free else box.volume)
+
+
+def _search(backend: str, device: torch.device):
+    """The search (pos, box, radius, time) -> (i, j, image shift [E, D]) of a backend; r_j + shift is near r_i."""
+    if backend not in BACKENDS:
+        raise ValueError(f"neighbour backend is {backend!r}; choose one of {BACKENDS}")
+    installed = find_spec("torch_cluster") is not None
+    if backend == "torch_cluster" and not installed:
+        raise ValueError("neighbour backend torch_cluster is not installed: pip install 'gnn-metriplectic[pyg]'")
+    if backend == "torch_cluster" or (backend == "auto" and device.type == "cuda" and installed):
+        return _torch_cluster_search
+    return _vesin_search
+
+
+@lru_cache(maxsize=8)
+def _vesin_list(radius: float) -> NeighborList:
+    return NeighborList(cutoff=radius, full_list=False)
+
+
+def _vesin_search(pos: Tensor, box: Box, radius: float, time: float) -> tuple[Tensor, Tensor, Tensor]:
+    dimension = box.dimension
+    points = torch.zeros(pos.shape[0], 3, dtype=torch.float64)
+    points[:, :dimension] = pos
+    cell = torch.eye(3, dtype=torch.float64)
+    periodic = torch.zeros(3, dtype=torch.bool)
+    if not box.is_free:
+        cell[:dimension, :dimension] = box.lattice_at(time)
+        periodic[:dimension] = True
+    i, j, shift = _vesin_list(radius).compute(points, cell, periodic=periodic, quantities="ijS")
+    return i.long().to(pos.device), j.long().to(pos.device), shift[:, :dimension].long().to(pos.device)
+
+
+def _torch_cluster_search(pos: Tensor, box: Box, radius: float, time: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Search among the particles and copies of them in the surrounding cells."""
+    from torch_cluster import radius as radius_search
+
+    count, dimension = pos.shape
+    home = torch.zeros(count, dimension, dtype=torch.long, device=pos.device)
+    points, owner, image = pos, torch.arange(count, device=pos.device), home
+    if not box.is_free:
+        lattice = box.lattice_at(time).to(pos.device)
+        fractional = pos.double() @ torch.linalg.inv(lattice)
+        home = torch.floor(fractional).long()
+        steps = [torch.arange(-1, 2, device=pos.device)] * dimension
+        cells = torch.cartesian_prod(*steps)
+        wrapped = (fractional - home).unsqueeze(0) + cells.unsqueeze(1)
+        heights = 1.0 / torch.linalg.inv(lattice).norm(dim=0)
+        margin = radius / heights
+        near = ((wrapped > -margin) & (wrapped < 1.0 + margin)).all(dim=-1)
+        cell_of, owner = near.nonzero(as_tuple=True)
+        points, image = (wrapped[near] @ lattice).to(pos.dtype), cells[cell_of]
+        pos = ((fractional - home) @ lattice).to(pos.dtype)
+    center, neighbor = radius_search(points, pos, radius, max_num_neighbors=points.shape[0])
+    j = owner[neighbor]
+    shift = image[neighbor] + home[center] - home[j]
+    keep = center < j
+    return center[keep], j[keep], shift[keep]

@@ -1,0 +1,227 @@
+"""Fitting a model to trajectories, and loading one."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Sequence
+from copy import deepcopy
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+
+from gnn_metriplectic.learning.data import TransitionData
+from gnn_metriplectic.learning.module import MetriplecticModule, check_format
+from gnn_metriplectic.learning.survey import measure_scales
+from gnn_metriplectic.learning.transitions import TransitionDataset
+from gnn_metriplectic.models import MetriplecticModel
+from gnn_metriplectic.trajectory import Trajectory
+
+# widths and depths of the networks, chosen for accuracy at the least time (docs/decisions.md)
+TERMS = {
+    "kernel": {"width": 16, "depth": 2},
+    "equation_of_state": {"width": 16},
+    "friction": {"width": 32, "depth": 2, "rank": 4},
+    "encoder": {"width": 32, "hops": 2},
+}
+
+
+def load(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> MetriplecticModel:
+    """The model of a checkpoint, ready to run, in the file's floating type.
+
+    Args:
+        path: a checkpoint of `fit` or ``gnnm-train``.
+        device: where to put it.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a file that is damaged, not a checkpoint, or of a newer format.
+    """
+    return _read_checkpoint(path, device).model.eval()
+
+
+def _read_checkpoint(path: str | os.PathLike[str], device: str | torch.device) -> MetriplecticModule:
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint {path} does not exist")
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read as a checkpoint (cut short, or not one): {error}") from error
+    try:
+        check_format(content)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    module = MetriplecticModule(**content["hyper_parameters"])
+    module.load_state_dict(content["state_dict"])
+    return module.to(device)
+
+
+def fit(
+    trajectories: Trajectory | Sequence[Trajectory],
+    *,
+    cutoff: float,
+    lag: int = 1,
+    validation: Trajectory | Sequence[Trajectory] | None = None,
+    mass: float | list[float] | str | None = None,
+    entropy: str = "encoded",
+    temperature: str = "learned",
+    integrator: str = "energy_conserving",
+    terms: dict[str, dict] | None = None,
+    steps: int = 2000,
+    batch_size: int = 4,
+    steps_per_epoch: int = 100,
+    lr: float = 5e-3,
+    warmup: float = 0.1,
+    clip: float = 1.0,
+    seed: int = 0,
+    out: str | os.PathLike[str] | None = None,
+    ckpt_path: str | None = None,
+    trainer: dict[str, Any] | None = None,
+    logger: Any = False,
+    callbacks: Sequence[Callback] = (),
+    workers: int = 0,
+) -> MetriplecticModel:
+    """Learn a metriplectic model from trajectories by maximum likelihood.
+
+    Args:
+        trajectories: for training; they may differ in particle number, box, forcing and temperature.
+        cutoff: range of all pair terms, in units of length.
+        lag: the model's time step, in frames.
+        validation: trajectories on which the best checkpoint is chosen; by default the last tenth of
+            the frames of each training trajectory, which are then not trained on.
+        mass: of a particle (a list: one a species), ``"learned"``, or None for that of the trajectories.
+        entropy: ``encoded``, or ``observed`` where the trajectories hold the true one (for tests).
+        temperature: ``learned``, or ``equilibrium`` where every trajectory is at equilibrium.
+        integrator: whose map is the mean of the likelihood.
+        terms: settings of the networks that differ from the defaults.
+        steps, batch_size, lr, warmup, clip: gradient steps, graphs a step, peak rate of the one-cycle
+            schedule, the share of steps in which it rises, and the largest gradient norm.
+        steps_per_epoch: steps between checkpoints.
+        seed: of weights and order.
+        out: folder for ``best.ckpt`` and ``last.ckpt``; by default a temporary one.
+        ckpt_path: checkpoint to go on from, or ``last`` for that of ``out``.
+        trainer: options of ``lightning.Trainer``.
+        logger, callbacks: for ``lightning.Trainer``.
+        workers: processes that prepare batches.
+
+    Returns:
+        The best model, in float32, on the CPU.
+
+    Raises:
+        ValueError: settings or trajectories that cannot be learned from.
+        FileNotFoundError: a checkpoint to go on from that does not exist.
+    """
+    train = [trajectories] if isinstance(trajectories, Trajectory) else list(trajectories)
+    if validation is None:
+        ends = [max(int(0.9 * len(t)), 1) for t in train]
+        validation = [t[end:] if len(t) - end > lag else t for t, end in zip(train, ends, strict=True)]
+        train = [t[:end] if len(t) - end > lag else t for t, end in zip(train, ends, strict=True)]
+    held_out = [validation] if isinstance(validation, Trajectory) else list(validation)
+    if steps < 1 or steps % steps_per_epoch:
+        raise ValueError(f"steps is {steps}; it must be a multiple of steps_per_epoch, {steps_per_epoch}")
+    options = {"cutoff": cutoff, "lag": lag, "observed": entropy == "observed"}
+    dataset = TransitionDataset(train, **options)
+    data = TransitionData(
+        dataset,
+        TransitionDataset(held_out, **options),
+        batch_size=batch_size,
+        steps_per_epoch=steps_per_epoch,
+        seed=seed,
+        workers=workers,
+    )
+    networks = deepcopy(TERMS)
+    for name, changes in (terms or {}).items():
+        if name not in networks:
+            raise ValueError(f"term {name!r} is unknown; known: {sorted(networks)}")
+        networks[name].update(changes)
+    settings = {
+        "dimension": train[0].dimension,
+        "cutoff": float(cutoff),
+        "dt": dataset.dt,
+        "mass": _mass(train) if mass in (None, "learned") else mass,
+        "learn_mass": mass == "learned",
+        "entropy": entropy,
+        "scales": measure_scales(dataset).to_dict(),
+        **networks,
+    }
+    provenance = {
+        "package": version("gnn-metriplectic"),
+        "units": train[0].units or {},
+        "lag": lag,
+        "seed": seed,
+        "trajectories": [t.fingerprint() for t in train],
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        module = MetriplecticModule(
+            settings, {"lr": lr, "steps": steps, "warmup": warmup}, temperature, integrator, provenance=provenance
+        )
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch if out is None else out)
+        checkpoints = ModelCheckpoint(
+            folder, "best", monitor="val/loss", save_last=True, enable_version_counter=False, save_on_train_epoch_end=False
+        )
+        resume = _resume_from(ckpt_path, folder)
+        run = _trainer(steps // steps_per_epoch, clip, folder, logger, [checkpoints, *callbacks], trainer or {})
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*does not have many workers.*")
+            warnings.filterwarnings("ignore", ".*exists and is not empty.*")
+            run.fit(module, data, ckpt_path=resume)
+        if run.interrupted:
+            raise KeyboardInterrupt
+        return load(folder / "best.ckpt")
+
+
+def _resume_from(ckpt_path: str | None, folder: Path) -> str | None:
+    if ckpt_path is None:
+        return None
+    path = folder / "last.ckpt" if ckpt_path == "last" else Path(ckpt_path)
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint {path} does not exist: there is nothing to continue")
+    return str(path)
+
+
+def _trainer(
+    epochs: int, clip: float, folder: Path, logger: Any, callbacks: list[Callback], options: dict[str, Any]
+) -> lightning.Trainer:
+    if logger:
+        callbacks = [*callbacks, LearningRateMonitor("step")]
+    defaults = {
+        "accelerator": "auto",
+        "devices": 1,
+        "enable_model_summary": False,
+        "log_every_n_steps": 10,
+        "num_sanity_val_steps": 0,
+    }
+    return lightning.Trainer(
+        max_epochs=epochs,
+        gradient_clip_val=clip,
+        default_root_dir=folder,
+        logger=logger,
+        callbacks=callbacks,
+        use_distributed_sampler=False,  # the sampler divides the work itself
+        **{**defaults, **options},
+    )
+
+
+def _mass(trajectories: list[Trajectory]) -> float | list[float]:
+    """Mass of a particle, or of each species, from the trajectories."""
+    species = max((int(t.species.max()) + 1 for t in trajectories if t.species is not None), default=1)
+    found: list[float] = []
+    for kind in range(species):
+        masses = torch.cat([t.masses if t.species is None else t.masses[t.species == kind] for t in trajectories]).double()
+        if masses.numel() == 0:
+            raise ValueError(f"no particle is of species {kind}: number the species from 0 without gaps")
+        if float((masses / masses[0] - 1.0).abs().max()) > 1e-6:
+            raise ValueError(
+                f"particles of species {kind} have masses from {float(masses.min()):g} to {float(masses.max()):g}: "
+                "give particles of different mass different species"
+            )
+        found.append(float(masses[0]))
+    return found if species > 1 else found[0]

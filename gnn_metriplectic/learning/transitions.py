@@ -1,0 +1,129 @@
+"""Transitions x(t) -> x(t + lag) of trajectories, as PyTorch Geometric graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch.utils.data import Dataset
+from torch_geometric.data import Data
+
+from gnn_metriplectic.analysis.flow import local_flow
+from gnn_metriplectic.analysis.transport import kinetic_temperature
+from gnn_metriplectic.dynamics import forcing_from
+from gnn_metriplectic.geometry import Pairs, transition_pairs
+from gnn_metriplectic.trajectory import Trajectory
+
+
+class TransitionDataset(Dataset):
+    """All transitions of some trajectories over a lag, in the order of trajectories and frames.
+
+    The trajectories may differ in particle number, box, forcing and temperature, but share the
+    spacing of frames, the dimension and what they observe.
+
+    Each item is a ``Data`` with velocities ``vel`` and ``next_vel`` ``[N, D]``; ``pair_index``
+    ``[2, E]``, ``displacement`` and ``next_displacement`` ``[E, D]`` of the pairs within the cutoff at
+    either time; ``velocity_shift`` ``[E, D]`` if any box is sheared; ``acceleration`` ``[N, D]`` by
+    outer forces, the mean of both times; ``active`` ``[N]``, whether the particle moves freely;
+    ``species`` ``[N]`` if any; ``entropy`` and ``next_entropy`` ``[N]`` where observed; and for the
+    graph its ``particle_volume`` and ``kinetic_temperature`` (k_B T of
+    its trajectory, relative to the flow that its forcing drives).
+
+    Args:
+        trajectories: at least one.
+        cutoff: of the pairs, in units of length.
+        lag: frames from the start to the end of a transition.
+        observed: whether the entropies of the trajectories are given to the learner.
+        dtype: of the floating-point tensors; distances are taken in float64 first.
+
+    Raises:
+        ValueError: trajectories that do not fit together or are shorter than the lag.
+    """
+
+    def __init__(
+        self,
+        trajectories: Sequence[Trajectory],
+        *,
+        cutoff: float,
+        lag: int,
+        observed: bool = False,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        if not trajectories:
+            raise ValueError("there are no trajectories to learn from")
+        if lag < 1:
+            raise ValueError(f"lag is {lag} frames; it must be at least 1")
+        first = trajectories[0]
+        for number, traj in enumerate(trajectories):
+            if traj.dimension != first.dimension or abs(traj.dt / first.dt - 1.0) > 1e-9:
+                raise ValueError(
+                    f"trajectory {number} has dimension {traj.dimension} and frame spacing {traj.dt:g}, the first has "
+                    f"{first.dimension} and {first.dt:g}: train on trajectories that share both"
+                )
+            if len(traj) <= lag:
+                raise ValueError(f"trajectory {number} has {len(traj)} frames; a lag of {lag} needs at least {lag + 1}")
+            if (traj.species is None) != (first.species is None):
+                raise ValueError(f"trajectory {number} and the first do not both name species")
+            if observed and traj.entropies is None:
+                raise ValueError(f"entropy=observed needs entropies, and trajectory {number} has none: use entropy=encoded")
+            traj.box.check_cutoff(cutoff)
+        self.trajectories, self.cutoff, self.lag = list(trajectories), cutoff, lag
+        self.observed, self.dtype = observed, dtype
+        self.dt = lag * first.dt
+        self.sheared = any(t.box.shear_rate for t in trajectories)
+        self.forcings = [forcing_from(t.forcing) for t in trajectories]
+        self.temperatures = [float(kinetic_temperature(t, local_flow(t)[1]).mean()) for t in trajectories]
+        self.starts = [(k, frame) for k, t in enumerate(trajectories) for frame in range(len(t) - lag)]
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, item: int) -> Data:
+        number, frame = self.starts[item]
+        traj = self.trajectories[number]
+        pos, next_pos = (traj.positions[f].double() for f in (frame, frame + self.lag))
+        pairs = transition_pairs(pos, next_pos, traj.box, self.cutoff, float(traj.times[frame]), self.dt)
+        acceleration = torch.zeros_like(pos)
+        forcing = self.forcings[number]
+        if forcing is not None:
+            times = traj.times[frame], traj.times[frame + self.lag]
+            acceleration = 0.5 * sum(forcing.acceleration(r, float(t)) for r, t in zip((pos, next_pos), times, strict=True))
+        data = Data(
+            num_nodes=traj.num_particles,
+            vel=traj.velocities[frame].to(self.dtype),
+            next_vel=traj.velocities[frame + self.lag].to(self.dtype),
+            pair_index=pairs.index,
+            displacement=pairs.displacement.to(self.dtype),
+            next_displacement=pairs.moved(next_pos - pos, self.dt).displacement.to(self.dtype),
+            acceleration=acceleration.to(self.dtype),
+            active=torch.ones(len(pos), dtype=torch.bool) if traj.prescribed is None else ~traj.prescribed,
+            particle_volume=torch.tensor([particle_volume(traj, pairs, self.cutoff)], dtype=self.dtype),
+            kinetic_temperature=torch.tensor([self.temperatures[number]], dtype=self.dtype),
+        )
+        if self.sheared:
+            shift = torch.zeros_like(pairs.displacement) if pairs.velocity_shift is None else pairs.velocity_shift
+            data.velocity_shift = shift.to(self.dtype)
+        if traj.species is not None:
+            data.species = traj.species
+        if self.observed:
+            data.entropy = traj.entropies[frame].to(self.dtype)
+            data.next_entropy = traj.entropies[frame + self.lag].to(self.dtype)
+        return data
+
+
+def pairs_of(data: Data) -> tuple[Pairs, Pairs]:
+    """Pairs of a transition (or batch of them) at its start and its end."""
+    shift = data.velocity_shift if "velocity_shift" in data else None
+    count = data.num_nodes
+    return (
+        Pairs(data.pair_index, data.displacement, count, shift),
+        Pairs(data.pair_index, data.next_displacement, count, shift),
+    )
+
+
+def particle_volume(traj: Trajectory, pairs: Pairs, cutoff: float) -> float:
+    """Volume of the box over N; in free space, of the ball of the cutoff over the particles in it."""
+    if not traj.box.is_free:
+        return traj.box.volume / traj.num_particles
+    ball = {2: torch.pi, 3: 4.0 * torch.pi / 3.0}[traj.dimension] * cutoff**traj.dimension
+    return ball / (1.0 + 2.0 * int((pairs.distance < cutoff).sum()) / traj.num_particles)

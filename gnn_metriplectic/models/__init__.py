@@ -1,0 +1,7 @@
+"""Models: terms assembled into dynamics."""
+
+from gnn_metriplectic.models.build import Scales, build_model
+from gnn_metriplectic.models.metriplectic import MetriplecticModel
+from gnn_metriplectic.models.state import State
+
+__all__ = ["MetriplecticModel", "Scales", "State", "build_model"]

@@ -1,0 +1,101 @@
+"""Learned models from plain settings, as they stand in a checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from gnn_metriplectic.models.metriplectic import MetriplecticModel
+from gnn_metriplectic.terms import EntropyEncoder, LearnedEquationOfState, LearnedFriction, LearnedKernel
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Typical sizes of the training data, in its units; networks start from them.
+
+    Attributes:
+        energy: k_B T, from the velocities.
+        volume: of a particle.
+        speed: root mean square of a velocity component.
+        increment: mean square change of a velocity component over one step.
+        neighbors: particles within the cutoff of another.
+        mass: of a particle, the mean over species.
+        entropy: spread of the entropy, 1 where it is encoded.
+    """
+
+    energy: float
+    volume: float
+    speed: float
+    increment: float
+    neighbors: float
+    mass: float
+    entropy: float
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain settings."""
+        return asdict(self)
+
+
+# the first guess of the heat capacity of a particle, in units of k_B
+HEAT_CAPACITY = 25.0
+# the first guess of the share of a step in the variance of the entropy
+ENTROPY_INCREMENT = 0.1
+
+
+def build_model(
+    *,
+    dimension: int,
+    cutoff: float,
+    dt: float,
+    mass: float | list[float],
+    learn_mass: bool,
+    entropy: str,
+    scales: dict[str, float],
+    kernel: dict,
+    equation_of_state: dict,
+    friction: dict,
+    encoder: dict,
+) -> MetriplecticModel:
+    """A learned model with fresh weights.
+
+    Args:
+        dimension, cutoff, dt: of the data; dt is the lag times the spacing of frames.
+        mass: of a particle, one number or one a species.
+        learn_mass: whether the mass is fitted too.
+        entropy: ``encoded`` or ``observed`` (given with the data; then there is no encoder).
+        scales: of the data, as `Scales`.
+        kernel, friction: ``width`` and ``depth`` of their networks (and ``rank`` for friction).
+        equation_of_state: ``width``.
+        encoder: ``width`` and ``hops``.
+
+    Raises:
+        ValueError: a setting out of range.
+    """
+    if entropy not in ("encoded", "observed"):
+        raise ValueError(f"entropy is {entropy!r}; choose 'encoded' or 'observed'")
+    species = len(mass) if isinstance(mass, list) else 1
+    size = Scales(**scales)
+    k_B = size.entropy * HEAT_CAPACITY**-0.5
+    temperature = size.energy / k_B
+    # 2 k_B dt Σ_j G_ij / m² is the variance of a velocity step; the windows leave about a quarter of the sum
+    effective = max(0.25 * size.neighbors, 1.0)
+    drag = size.increment * size.mass**2 / (k_B * dt * effective)
+    heat = ENTROPY_INCREMENT * (size.entropy * temperature) ** 2 / (2.0 * k_B * dt * effective)
+    return MetriplecticModel(
+        LearnedKernel(cutoff, volume=size.volume, dimension=dimension, species=species, **kernel),
+        LearnedEquationOfState(
+            energy=size.energy,
+            volume=size.volume,
+            entropy=size.entropy,
+            heat_capacity=HEAT_CAPACITY,
+            species=species,
+            **equation_of_state,
+        ),
+        LearnedFriction(cutoff, temperature=temperature, squared=(drag, drag, heat), species=species, **friction),
+        mass=mass,
+        k_B=k_B,
+        dt=dt,
+        dimension=dimension,
+        encoder=EntropyEncoder(cutoff, speed=size.speed, species=species, **encoder) if entropy == "encoded" else None,
+        learn_mass=learn_mass,
+        learn_k_B=True,
+    )

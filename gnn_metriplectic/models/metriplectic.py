@@ -1,0 +1,197 @@
+"""Metriplectic particle dynamics: terms assembled into the two brackets.
+
+    dx = (L ∇E + M ∇S_tot + k_B ∇·M) dt + dx̃,    dx̃ dx̃ᵀ = 2 k_B M dt
+
+Hernández, Win, O'Connor, Arratia and Trask, *Data-driven particle dynamics* (arXiv 2508.12569).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from gnn_metriplectic.brackets import DissipativeBracket, PoissonBracket
+from gnn_metriplectic.brackets.poisson import poisson_matrix
+from gnn_metriplectic.geometry import Pairs
+from gnn_metriplectic.models.state import State
+from gnn_metriplectic.terms import DensityKernel, EntropyEncoder, EquationOfState, FrictionTerm, Thermo
+
+
+class Configuration(NamedTuple):
+    """What the positions alone determine: pairs, volumes ``[N]`` and kernel slopes W' ``[E]``."""
+
+    pairs: Pairs
+    volume: Tensor
+    slope: Tensor
+
+
+class MetriplecticModel(nn.Module):
+    """Energy, entropy and friction of particles, learned or given by formulas.
+
+    Args:
+        kernel, equation_of_state, friction: the terms.
+        mass: of a particle; one number, or one a species.
+        k_B: Boltzmann's constant in the units of energy over those of entropy.
+        dt: the time step that the model describes, in units of time.
+        dimension: 2 or 3.
+        encoder: entropy from neighbours, or None where the entropy is known.
+        learn_mass, learn_k_B: whether these are parameters of a training.
+    """
+
+    def __init__(
+        self,
+        kernel: DensityKernel,
+        equation_of_state: EquationOfState,
+        friction: FrictionTerm,
+        *,
+        mass: float | list[float],
+        k_B: float,
+        dt: float,
+        dimension: int,
+        encoder: EntropyEncoder | None = None,
+        learn_mass: bool = False,
+        learn_k_B: bool = False,
+    ) -> None:
+        super().__init__()
+        masses = torch.atleast_1d(torch.as_tensor(mass, dtype=torch.float64))
+        if not (torch.isfinite(masses).all() and (masses > 0).all()):
+            raise ValueError(f"mass is {mass}; it must be positive")
+        if not k_B > 0:
+            raise ValueError(f"k_B is {k_B}; it must be positive")
+        if not dt > 0:
+            raise ValueError(f"dt is {dt}; it must be positive")
+        self.kernel, self.equation_of_state, self.friction, self.encoder = kernel, equation_of_state, friction, encoder
+        self.dt, self.dimension = float(dt), dimension
+        self.log_mass = nn.Parameter(torch.log(masses), requires_grad=learn_mass)
+        self.log_k_B = nn.Parameter(torch.tensor(k_B, dtype=torch.float64).log(), requires_grad=learn_k_B)
+
+    @property
+    def cutoff(self) -> float:
+        """Range of all pair terms, in units of length."""
+        return self.kernel.cutoff
+
+    @property
+    def k_B(self) -> Tensor:
+        """Boltzmann's constant, 0-dim."""
+        return torch.exp(self.log_k_B)
+
+    @property
+    def mass(self) -> Tensor:
+        """Mass of a particle: 0-dim, or ``[species]`` where there are several."""
+        return torch.exp(self.log_mass).squeeze()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating type of the parameters."""
+        return self.log_k_B.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.log_k_B.device
+
+    def masses(self, count: int, species: Tensor | None) -> Tensor:
+        """Mass of each particle, ``[N]``."""
+        mass = torch.exp(self.log_mass)
+        if species is None:
+            if mass.numel() != 1:
+                raise ValueError(f"the model has {mass.numel()} species and the state names none: give species [N]")
+            return mass.expand(count)
+        if int(species.max()) >= mass.numel():
+            raise ValueError(f"species {int(species.max())} is unknown to a model of {mass.numel()} species")
+        return mass[species]
+
+    def configuration(self, pairs: Pairs, species: Tensor | None) -> Configuration:
+        """Volumes and kernel slopes of a configuration."""
+        volume, slope = self.kernel.volume(pairs, species)
+        return Configuration(pairs, volume, slope)
+
+    def thermo(self, configuration: Configuration, entropy: Tensor, species: Tensor | None) -> Thermo:
+        """Energy, temperature, pressure and heat capacity of each particle."""
+        return self.equation_of_state(entropy, configuration.volume, species)
+
+    def poisson(self, configuration: Configuration, thermo: Thermo) -> PoissonBracket:
+        """The reversible bracket."""
+        pairs, volume, slope = configuration
+        return PoissonBracket(pairs, slope, thermo.pressure, volume)
+
+    def dissipative(self, configuration: Configuration, thermo: Thermo, species: Tensor | None) -> DissipativeBracket:
+        """The irreversible bracket."""
+        pairs, volume, slope = configuration
+        friction = self.friction(pairs, thermo.temperature, volume, slope, species)
+        mass = self.masses(pairs.num_particles, species)
+        return DissipativeBracket(pairs, friction, thermo, mass, self.k_B)
+
+    def brackets(self, state: State, pairs: Pairs) -> tuple[PoissonBracket, DissipativeBracket]:
+        """Both brackets at a state."""
+        configuration = self.configuration(pairs, state.species)
+        thermo = self.thermo(configuration, state.entropy, state.species)
+        return self.poisson(configuration, thermo), self.dissipative(configuration, thermo, state.species)
+
+    def drift(self, state: State, pairs: Pairs) -> State:
+        """L∇E + M∇S_tot + k_B ∇·M: rates of positions, velocities ``[N, D]`` and entropies ``[N]``."""
+        poisson, dissipative = self.brackets(state, pairs)
+        velocity, entropy = dissipative.drift(pairs.relative(state.vel))
+        return State(state.vel, velocity + poisson.forces() / dissipative.mass.unsqueeze(1), entropy)
+
+    def covariance(self, state: State, pairs: Pairs, dt: float) -> Tensor:
+        """The block of 2 k_B M dt of each particle over (v_i, S_i), ``[N, D+1, D+1]``."""
+        _, dissipative = self.brackets(state, pairs)
+        return dissipative.covariance(pairs.relative(state.vel)) * dt
+
+    def energy(self, state: State, pairs: Pairs) -> Tensor:
+        """Total energy, kinetic and internal, 0-dim."""
+        configuration = self.configuration(pairs, state.species)
+        return self.kinetic_energy(state) + self.thermo(configuration, state.entropy, state.species).energy.sum()
+
+    def kinetic_energy(self, state: State) -> Tensor:
+        """Σ ½ m v², 0-dim."""
+        mass = self.masses(state.pos.shape[0], state.species)
+        return 0.5 * (mass.unsqueeze(1) * state.vel**2).sum()
+
+    def entropy(self, state: State) -> Tensor:
+        """Total entropy, 0-dim."""
+        return state.entropy.sum()
+
+    def momentum(self, state: State) -> Tensor:
+        """Total momentum, ``[D]``."""
+        return (self.masses(state.pos.shape[0], state.species).unsqueeze(1) * state.vel).sum(dim=0)
+
+    def temperature(self, state: State, pairs: Pairs) -> Tensor:
+        """Thermodynamic temperature T_i of each particle, ``[N]``; k_B times it is an energy."""
+        return self.thermo(self.configuration(pairs, state.species), state.entropy, state.species).temperature
+
+    def stress(self, state: State, pairs: Pairs, *, flow: Tensor | None = None) -> Tensor:
+        """Mean stress tensor, ``[D, D]``, tension positive, without the random forces.
+
+        σ V = -Σ_i m (v_i - u_i) ⊗ (v_i - u_i) - Σ_pairs r_ij ⊗ (f_ij + F_ij), where u is the local
+        ``flow`` ``[N, D]`` (zero by default) and V the volume of the box, or in free space that of
+        all particles. The pressure is -tr σ / D.
+        """
+        poisson, dissipative = self.brackets(state, pairs)
+        force = poisson.pair_forces() + dissipative.friction_forces(pairs.relative(state.vel))
+        peculiar = state.vel if flow is None else state.vel - flow
+        kinetic = torch.einsum("n,ni,nj->ij", dissipative.mass, peculiar, peculiar)
+        virial = torch.einsum("ei,ej->ij", pairs.displacement, force)
+        volume = poisson.volume.sum() if pairs.volume is None else pairs.volume
+        return -(kinetic + virial) / volume
+
+    def friction_matrix(self, state: State, pairs: Pairs) -> Tensor:
+        """Dense M over [v.ravel(), S], square of side N (D + 1); for small N."""
+        _, dissipative = self.brackets(state, pairs)
+        return dissipative.matrix(state.vel)
+
+    def poisson_matrix(self, state: State, pairs: Pairs) -> Tensor:
+        """Dense L over [r.ravel(), v.ravel(), S], square of side N (2 D + 1); for small N."""
+        return poisson_matrix(self.masses(state.pos.shape[0], state.species), state.pos.shape[1])
+
+    def encode(self, pairs: Pairs, velocities: Tensor, species: Tensor | None = None) -> Tensor:
+        """Entropy of each particle from its neighbours, ``[N]``.
+
+        Raises ValueError where the model has no encoder (its entropy is an observed quantity).
+        """
+        if self.encoder is None:
+            raise ValueError("this model has no entropy encoder: give the entropies with the state")
+        return self.encoder(pairs, velocities, species)

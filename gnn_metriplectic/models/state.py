@@ -1,0 +1,142 @@
+"""The state of a particle system: positions, velocities, entropies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from gnn_metriplectic.geometry import Box, neighbor_pairs
+
+if TYPE_CHECKING:
+    from gnn_metriplectic.models.metriplectic import MetriplecticModel
+    from gnn_metriplectic.trajectory import Trajectory
+
+
+@dataclass(frozen=True)
+class State:
+    """State of N particles in D dimensions.
+
+    Attributes:
+        pos: ``[N, D]``, unwrapped, in units of length.
+        vel: ``[N, D]``, in units of velocity.
+        entropy: ``[N]``, in the units of k_B.
+        species: ``[N]`` int64, or None for one species.
+    """
+
+    pos: Tensor
+    vel: Tensor
+    entropy: Tensor
+    species: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        count = self.pos.shape[0]
+        if self.pos.dim() != 2 or self.pos.shape[1] not in (2, 3):
+            raise ValueError(f"positions have shape {tuple(self.pos.shape)}; they must be [N, 2] or [N, 3]")
+        if self.vel.shape != self.pos.shape:
+            raise ValueError(f"velocities have shape {tuple(self.vel.shape)} and positions {tuple(self.pos.shape)}")
+        if self.entropy.shape != (count,):
+            raise ValueError(f"entropies have shape {tuple(self.entropy.shape)}; {count} particles need [{count}]")
+        if self.species is not None and self.species.shape != (count,):
+            raise ValueError(f"species have shape {tuple(self.species.shape)}; {count} particles need [{count}]")
+
+    def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> State:
+        """The same state in another floating type or on another device."""
+        pos, vel, entropy = (x.to(dtype=dtype, device=device) for x in (self.pos, self.vel, self.entropy))
+        return State(pos, vel, entropy, None if self.species is None else self.species.to(device=device))
+
+    @classmethod
+    def from_frame(cls, traj: Trajectory, frame: int, model: MetriplecticModel) -> State:
+        """State of one frame of a trajectory, in the floating type and on the device of the model.
+
+        The entropy comes from the model's encoder, or from the trajectory if the model has none.
+
+        Raises:
+            ValueError: a frame that does not exist, another dimension, or no source of entropy.
+        """
+        if not -len(traj) <= frame < len(traj):
+            raise ValueError(f"frame {frame} does not exist: the trajectory has {len(traj)}")
+        if traj.dimension != model.dimension:
+            raise ValueError(f"the trajectory has dimension {traj.dimension} and the model {model.dimension}")
+        like = {"dtype": model.dtype, "device": model.device}
+        pos, vel = traj.positions[frame].to(**like), traj.velocities[frame].to(**like)
+        species = None if traj.species is None else traj.species.to(model.device)
+        if model.encoder is None:
+            if traj.entropies is None:
+                raise ValueError("the model has no entropy encoder and the trajectory holds no entropies")
+            return cls(pos, vel, traj.entropies[frame].to(**like), species)
+        pairs = neighbor_pairs(pos, traj.box, model.cutoff, float(traj.times[frame]))
+        with torch.no_grad():
+            return cls(pos, vel, model.encode(pairs, vel, species), species)
+
+    @classmethod
+    def equilibrium(
+        cls,
+        model: MetriplecticModel,
+        pos: Tensor,
+        box: Box,
+        *,
+        temperature: float,
+        seed: int,
+        species: Tensor | None = None,
+    ) -> State:
+        """Velocities and entropies drawn from the canonical ensemble at given positions.
+
+        p(v, S) ∝ exp[(S - (½ m v² + U(S, V)) / T) / k_B] for each particle, then the total momentum
+        is removed.
+
+        Args:
+            model: of which this is an equilibrium.
+            pos: ``[N, D]``, in units of length.
+            box: where the particles are.
+            temperature: k_B T, in units of energy.
+            seed: of the draw.
+            species: ``[N]`` or None.
+
+        Raises:
+            ValueError: a temperature that is not positive, or that no entropy gives.
+        """
+        if not temperature > 0:
+            raise ValueError(f"temperature is {temperature}; it must be positive")
+        pos = torch.as_tensor(pos).to(dtype=model.dtype, device=model.device)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            mass = model.masses(pos.shape[0], species).unsqueeze(1)
+            vel = torch.randn(pos.shape, generator=generator, dtype=torch.float64).to(pos)
+            vel = vel * torch.sqrt(temperature / mass)
+            vel = vel - (mass * vel).sum(dim=0) / mass.sum()
+            volume = model.configuration(neighbor_pairs(pos, box, model.cutoff), species).volume
+            uniform = torch.rand(pos.shape[0], generator=generator, dtype=torch.float64).to(pos)
+            entropy = _draw_entropy(model, volume, species, temperature / model.k_B, uniform)
+        return cls(pos, vel, entropy, species)
+
+
+def _draw_entropy(
+    model: MetriplecticModel, volume: Tensor, species: Tensor | None, temperature: Tensor, uniform: Tensor
+) -> Tensor:
+    """Entropies from p(S) ∝ exp[(S - U(S, V)/T) / k_B] by inverting its distribution on a grid."""
+    mode = torch.zeros_like(volume)
+    for _ in range(100):
+        thermo = model.equation_of_state(mode, volume, species)
+        step = thermo.heat_capacity * torch.log(temperature / thermo.temperature)
+        mode = mode + torch.clamp(step, -2.0 * thermo.heat_capacity, 2.0 * thermo.heat_capacity)
+        if float((step / thermo.heat_capacity).abs().max()) < 1e-6:
+            break
+    else:
+        raise ValueError(f"no entropy gives the temperature {float(temperature):g}: the model was trained elsewhere")
+    width = torch.sqrt(model.k_B * thermo.heat_capacity)
+    offsets = torch.linspace(-8.0, 8.0, 801, dtype=volume.dtype, device=volume.device)
+    grid = mode.unsqueeze(1) + width.unsqueeze(1) * offsets
+    count = grid.shape[1]
+    flat_species = None if species is None else species.repeat_interleave(count)
+    energy = model.equation_of_state(grid.ravel(), volume.repeat_interleave(count), flat_species).energy.view_as(grid)
+    log_density = (grid - energy / temperature) / model.k_B
+    density = torch.exp(log_density - log_density.max(dim=1, keepdim=True).values)
+    cumulative = torch.cumulative_trapezoid(density, dim=1)
+    target = uniform * cumulative[:, -1]
+    right = torch.searchsorted(cumulative, target.unsqueeze(1)).clamp(max=count - 2)
+    below = torch.where(right > 0, cumulative.gather(1, (right - 1).clamp(min=0)), torch.zeros_like(target).unsqueeze(1))
+    fraction = (target.unsqueeze(1) - below) / (cumulative.gather(1, right) - below)
+    return (grid.gather(1, right) + fraction.clamp(0.0, 1.0) * (grid[:, 1:2] - grid[:, :1])).squeeze(1)

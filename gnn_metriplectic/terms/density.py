@@ -1,0 +1,77 @@
+"""The density kernel: how much of particle j counts for the density at particle i."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from gnn_metriplectic.geometry import Pairs
+from gnn_metriplectic.terms.jets import ScalarNetwork, SpeciesShift
+
+
+class DensityKernel(nn.Module):
+    """W(r) >= 0 with support ``cutoff``, and W = W' = 0 there, so that forces are continuous.
+
+    Subclasses give ``forward`` and ``at_zero``; units of W are inverse volume.
+    """
+
+    def __init__(self, cutoff: float) -> None:
+        super().__init__()
+        self.cutoff = cutoff
+
+    def forward(self, pairs: Pairs, species: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """W and dW/dr of each pair, both ``[E]``."""
+        raise NotImplementedError
+
+    def at_zero(self, pairs: Pairs, species: Tensor | None = None) -> Tensor:
+        """W(0) of each particle, ``[N]``."""
+        raise NotImplementedError
+
+    def volume(self, pairs: Pairs, species: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Volume 1 / (W(0) + sum_j W_ij) ``[N]`` of each particle, and W' ``[E]`` of each pair.
+
+        Español and Revenga, Phys. Rev. E 67, 026705 (2003), eq. 12.
+        """
+        value, slope = self(pairs, species)
+        density = self.at_zero(pairs, species) + pairs.total(value)
+        return 1.0 / density, slope
+
+
+class LearnedKernel(DensityKernel):
+    """W = w exp(net(r / h)) (1 - r²/h²)², with the scale w fixed by the mean volume (a gauge).
+
+    ``volume_ratio`` follows the mean of N V_i / (volume of the box) over the training set; dividing
+    by it makes that mean 1.
+    """
+
+    def __init__(self, cutoff: float, *, volume: float, dimension: int, width: int, depth: int, species: int = 1) -> None:
+        super().__init__(cutoff)
+        if not volume > 0:
+            raise ValueError(f"mean volume of a particle is {volume}; it must be positive")
+        self.network = ScalarNetwork(1, width=width, depth=depth)
+        self.shift = SpeciesShift(species, width)
+        ball = {2: torch.pi, 3: 4.0 * torch.pi / 3.0}[dimension] * cutoff**dimension
+        neighbors = ball / volume
+        # the mean of (1 - rho²)² over the ball, so that the first densities are about 1 / volume
+        self.unit = 1.0 / (volume * (1.0 + neighbors * {2: 1.0 / 3.0, 3: 8.0 / 35.0}[dimension]))
+        self.register_buffer("volume_ratio", torch.ones(()))
+
+    def forward(self, pairs: Pairs, species: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        rho = pairs.distance / self.cutoff
+        ends = (None, None) if species is None else pairs.ends(species)
+        log, log_slope = self.network.jet(rho, self.shift(*ends))
+        window = (1.0 - rho * rho).clamp(min=0.0)
+        scale = self.unit * self.volume_ratio * torch.exp(log.squeeze(1))
+        value = scale * window * window
+        slope = (value * log_slope.squeeze(1) - 4.0 * rho * scale * window) / self.cutoff
+        return value, slope
+
+    def at_zero(self, pairs: Pairs, species: Tensor | None = None) -> Tensor:
+        rho = pairs.displacement.new_zeros(1 if species is None else pairs.num_particles)
+        log = self.network(rho, self.shift(species, species)).squeeze(1)
+        return (self.unit * self.volume_ratio * torch.exp(log)).expand(pairs.num_particles)
+
+    @torch.no_grad()
+    def follow(self, volume_ratio: Tensor, weight: float) -> None:
+        """Move the gauge towards a batch whose mean of N V_i / V_box is ``volume_ratio`` (scalar)."""
+        self.volume_ratio.mul_(volume_ratio.to(self.volume_ratio) ** weight)

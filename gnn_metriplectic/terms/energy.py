@@ -1,0 +1,133 @@
+"""Internal energy of a particle as a function of its entropy and volume."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Thermo(NamedTuple):
+    """State of each particle, all ``[N]``.
+
+    Attributes:
+        energy: U.
+        temperature: T = dU/dS.
+        pressure: P = -dU/dV.
+        heat_capacity: C = T / (dT/dS), at constant volume.
+    """
+
+    energy: Tensor
+    temperature: Tensor
+    pressure: Tensor
+    heat_capacity: Tensor
+
+
+class EquationOfState(nn.Module):
+    """U(S, V), increasing in S (T > 0), decreasing in V (P > 0) and convex (stable).
+
+    Subclasses give ``forward``. The temperature has to grow without bound with S.
+    """
+
+    def forward(self, entropy: Tensor, volume: Tensor, species: Tensor | None = None) -> Thermo:
+        """`Thermo` of particles from ``entropy`` and ``volume``, both ``[N]``."""
+        raise NotImplementedError
+
+    def entropy_of(self, energy: Tensor, volume: Tensor, guess: Tensor, species: Tensor | None = None) -> Tensor:
+        """Entropy ``[N]`` at which U(S, V) = ``energy``, by Newton's method from ``guess``.
+
+        Raises:
+            ValueError: a particle whose internal energy is below the smallest that U has at its
+                volume, so that no temperature belongs to it.
+        """
+        entropy = guess
+        tolerance = 4.0 * torch.finfo(energy.dtype).eps
+        previous = None
+        for _ in range(60):
+            now = self(entropy, volume, species)
+            error = energy - now.energy
+            worst = float((error.abs() / (energy.abs() + now.energy.abs())).max())
+            if worst <= tolerance or (previous is not None and worst < 1e3 * tolerance and worst >= previous):
+                return entropy  # at round-off, or no longer improving just above it
+            previous = worst
+            # a convex U makes the step from below an overshoot: limit it to a heat capacity's worth
+            step = error / now.temperature
+            entropy = entropy + torch.clamp(step, -2.0 * now.heat_capacity, 2.0 * now.heat_capacity)
+            if not torch.isfinite(entropy).all():
+                break
+        bad = int(torch.argmax(torch.nan_to_num((error / energy).abs(), nan=torch.inf)))
+        raise ValueError(
+            f"particle {bad} has internal energy {float(energy[bad]):.6g} at volume {float(volume[bad]):.6g}, to which "
+            "no temperature belongs: use a smaller time step, or train over a wider range of states"
+        )
+
+
+class LearnedEquationOfState(EquationOfState):
+    """A monotone-convex network of (S, -ln V) plus exponentials.
+
+    With x = (S/S₀, -ln V/V₀) and non-negative weights, u = w·softplus(W₂ softplus(W₁ x + b₁) + b₂) + Σ_k c_k exp(a_k·x)
+    increases in S, decreases in V and is convex in both (-ln V is convex, and u a convex increasing
+    function of it). The exponentials let T grow without bound at a finite heat capacity.
+    """
+
+    def __init__(
+        self,
+        *,
+        energy: float,
+        volume: float,
+        entropy: float,
+        heat_capacity: float,
+        width: int,
+        species: int = 1,
+        exponentials: int = 4,
+    ) -> None:
+        super().__init__()
+        scales = {"energy": energy, "volume": volume, "entropy": entropy, "heat_capacity": heat_capacity}
+        for name, value in scales.items():
+            if not value > 0:
+                raise ValueError(f"{name} scale of the equation of state is {value}; it must be positive")
+        self.energy_scale, self.volume_scale, self.entropy_scale = energy, volume, entropy
+        self.first = nn.Parameter(torch.randn(width, 2) * 0.5)
+        self.first_bias = nn.Parameter(torch.randn(width))
+        self.second = nn.Parameter(torch.randn(width, width) * 0.5 - 4.0)
+        self.second_bias = nn.Parameter(torch.randn(width))
+        self.last = nn.Parameter(torch.randn(width) * 0.5 - 4.0)
+        # start as an ideal gas of this heat capacity (in units of k_B) whose entropy has the spread S₀
+        spread = torch.linspace(-0.3, 0.3, exponentials)
+        start = torch.tensor([heat_capacity**-0.5, 2.0 / 3.0]).log() + spread[:, None] * torch.tensor([1.0, -1.0])
+        self.log_exponent = nn.Parameter(start)
+        self.log_coefficient = nn.Parameter(torch.full((exponentials,), heat_capacity / exponentials).log())
+        self.species_shift = nn.Embedding(species, 2) if species > 1 else None
+
+    def forward(self, entropy: Tensor, volume: Tensor, species: Tensor | None = None) -> Thermo:
+        x = torch.stack([entropy / self.entropy_scale, -torch.log(volume / self.volume_scale)], dim=1)
+        if self.species_shift is not None:
+            x = x + self.species_shift(species)
+        value, in_entropy, in_log, curvature = self._softplus_jet(x)
+        exponent = torch.exp(self.log_exponent)
+        growth = torch.exp(x @ exponent.T + self.log_coefficient)
+        a, b = exponent.unbind(dim=1)
+        value = value + growth.sum(dim=1)
+        in_entropy = in_entropy + growth @ a
+        in_log = in_log + growth @ b
+        curvature = curvature + growth @ (a * a)
+        return Thermo(
+            self.energy_scale * value,
+            self.energy_scale / self.entropy_scale * in_entropy,
+            self.energy_scale * in_log / volume,
+            self.entropy_scale * in_entropy / curvature,
+        )
+
+    def _softplus_jet(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Value, first derivatives along S and -ln V, and second along S, of the two-layer network."""
+        w1, w2, w3 = (functional.softplus(w) for w in (self.first, self.second, self.last))
+        z = x @ w1.T + self.first_bias
+        gate = torch.sigmoid(z)
+        tangents = torch.stack([gate * w1[:, 0], gate * w1[:, 1], gate * (1.0 - gate) * w1[:, 0] ** 2])
+        z = functional.softplus(z) @ w2.T + self.second_bias
+        along_s, along_log, curve = tangents @ w2.T
+        gate = torch.sigmoid(z)
+        curve = gate * curve + gate * (1.0 - gate) * along_s**2
+        return functional.softplus(z) @ w3, (gate * along_s) @ w3, (gate * along_log) @ w3, curve @ w3

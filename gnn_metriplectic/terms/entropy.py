@@ -1,0 +1,79 @@
+"""The entropy of a particle, inferred from what its neighbours do."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from gnn_metriplectic.geometry import Pairs
+from gnn_metriplectic.terms.jets import SpeciesShift
+
+
+class EntropyEncoder(nn.Module):
+    """Message passing from (|r_ij|, |v_ij|², (e_ij·v_ij)²) to one number a particle.
+
+    Unchanged by numbering, translation, rotation, reflection, Galilean boost and time reversal.
+    Messages are symmetric in the pair, so each is computed once, and fade out at the cutoff. Each
+    ``hop`` lets a particle see one cutoff further.
+
+    The output is standardised to mean 0 and variance 1 over the training set: the value uses
+    running statistics, and the gradient those of the batch, so that shrinking the entropy (which
+    would raise the likelihood without bound) has no gradient.
+    """
+
+    def __init__(self, cutoff: float, *, speed: float, width: int, hops: int, species: int = 1) -> None:
+        super().__init__()
+        if hops < 1:
+            raise ValueError(f"the entropy encoder has {hops} hops; it needs at least 1")
+        self.cutoff, self.speed = cutoff, speed
+        self.lift = nn.Linear(3, width)
+        self.shift = SpeciesShift(species, width)
+        self.messages = nn.ModuleList(nn.Linear(width, width) for _ in range(hops))
+        self.updates = nn.ModuleList(nn.Linear(width + (width if k else 0), width) for k in range(hops))
+        self.head = nn.Linear(width, 1)
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("variance", torch.ones(()))
+
+    def raw(self, pairs: Pairs, velocities: Tensor, species: Tensor | None = None) -> Tensor:
+        """Entropy before standardisation, ``[N]``, from velocities ``[N, D]``."""
+        rho = pairs.distance / self.cutoff
+        relative = pairs.relative(velocities) / self.speed
+        along = (relative * pairs.direction).sum(dim=1)
+        # logarithms tame the tails of the squared velocities
+        features = torch.stack([2.0 * rho - 1.0, torch.log1p((relative * relative).sum(dim=1)) - 1.0, torch.log1p(along * along) - 0.5], dim=1)
+        ends = (None, None) if species is None else pairs.ends(species)
+        shift = self.shift(*ends)
+        edge = self.lift(features)
+        if shift is not None:
+            edge = edge + shift
+        window = (1.0 - rho * rho).clamp(min=0.0).square().unsqueeze(1)
+        weight = pairs.total(window)
+        node = None
+        for message, update in zip(self.messages, self.updates, strict=True):
+            if node is not None:
+                first, second = pairs.ends(node)
+                edge = edge + first + second
+            gathered = pairs.total(window * message(nn.functional.silu(edge))) / (0.1 + weight)
+            node = nn.functional.silu(update(gathered if node is None else torch.cat([gathered, node], dim=1)))
+        return self.head(node).squeeze(1)
+
+    def forward(self, pairs: Pairs, velocities: Tensor, species: Tensor | None = None) -> Tensor:
+        """Standardised entropy ``[N]``."""
+        return self.standardise(self.raw(pairs, velocities, species))
+
+    def standardise(self, raw: Tensor, batch: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Standardised entropy from the raw; ``batch`` is the (mean, variance) whose gradient flows."""
+        mean, variance = self.mean, self.variance
+        if batch is not None:
+            batch_mean, batch_variance = batch
+            mean = mean + batch_mean - batch_mean.detach()
+            # a gradient in proportion: d ln(running) = d ln(batch)
+            variance = variance * (batch_variance / batch_variance.detach())
+        return (raw - mean) / torch.sqrt(variance)
+
+    @torch.no_grad()
+    def follow(self, mean: Tensor, variance: Tensor, weight: float) -> None:
+        """Move the running statistics towards those of a batch by ``weight`` in [0, 1]."""
+        step = mean - self.mean
+        self.mean.add_(weight * step)
+        self.variance.mul_(1.0 - weight).add_(weight * variance + weight * (1.0 - weight) * step**2)
