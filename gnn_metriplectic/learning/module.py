@@ -14,6 +14,7 @@ from gnn_metriplectic.geometry import Pairs, batch_pairs
 from gnn_metriplectic.learning.likelihood import negative_log_likelihood
 from gnn_metriplectic.learning.transitions import pairs_of
 from gnn_metriplectic.models import MetriplecticModel, State, build_model
+from gnn_metriplectic.terms.entropy import negentropy
 
 CHECKPOINT_FORMAT = 1
 
@@ -54,11 +55,9 @@ class MetriplecticModule(lightning.LightningModule):
     def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         pairs, next_pairs = pairs_of(batch)
         species = batch.species if "species" in batch else None
-        entropy, next_entropy = self._entropies(batch, pairs, next_pairs, species)
-        start, end = (
-            State(p.displacement.new_zeros(batch.vel.shape), v, s, species)
-            for p, v, s in ((pairs, batch.vel, entropy), (next_pairs, batch.next_vel, next_entropy))
-        )
+        entropy, next_entropy, shape = self._entropies(batch, pairs, next_pairs, species)
+        nowhere = torch.zeros_like(batch.vel)  # only displacements matter
+        start, end = State(nowhere, batch.vel, entropy, species), State(nowhere, batch.next_vel, next_entropy, species)
         nll = negative_log_likelihood(
             self.model,
             start,
@@ -68,8 +67,11 @@ class MetriplecticModule(lightning.LightningModule):
             acceleration=batch.acceleration,
             integrator=self.hparams.integrator,
         )
-        loss = nll[batch.active].mean()
-        measured = {"nll": loss.detach()}
+        volume, _ = self.model.kernel.volume(pairs, species)
+        excess = torch.log((volume / batch.particle_volume[batch.batch])[batch.active].mean())
+        # the scale of W is a gauge: the likelihood does not change along it, this picks a point
+        loss = nll[batch.active].mean() + shape + 10.0 * excess**2
+        measured = {"loss": loss.detach(), "negentropy": shape.detach()}
         if self.hparams.temperature == "equilibrium":
             temperature = self.model.k_B * self.model.temperature(start, pairs)
             ratio = scatter(temperature, batch.batch, reduce="mean") / batch.kinetic_temperature
@@ -77,19 +79,23 @@ class MetriplecticModule(lightning.LightningModule):
             loss = loss + 100.0 * ((ratio - 1.0) ** 2).mean()
         return loss, measured
 
-    def _entropies(self, batch: Batch, pairs: Pairs, next_pairs: Pairs, species: Tensor | None) -> tuple[Tensor, Tensor]:
-        if self.model.encoder is None:
-            return batch.entropy, batch.next_entropy
+    def _entropies(
+        self, batch: Batch, pairs: Pairs, next_pairs: Pairs, species: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Entropies at the start and the end, and how far from Gaussian they are together."""
+        encoder = self.model.encoder
+        if encoder is None:
+            return batch.entropy, batch.next_entropy, batch.entropy.new_zeros(())
         both = batch_pairs([pairs, next_pairs])
         velocities = torch.cat([batch.vel, batch.next_vel])
-        raw = self.model.encoder.raw(both, velocities, None if species is None else torch.cat([species, species]))
-        counted = raw[torch.cat([batch.active, batch.active])]
-        mean, variance = counted.mean(), counted.var(unbiased=False)
+        raw = encoder.raw(both, velocities, None if species is None else torch.cat([species, species]))
+        free = torch.cat([batch.active, batch.active])
+        mean, variance = raw[free].mean(), raw[free].var(unbiased=False)
         if self.training:
             shared = self._shared(torch.stack([mean.detach(), variance.detach()]))
-            self.model.encoder.follow(*shared, weight=self._gauge_weight)
-        entropies = self.model.encoder.standardise(raw, (mean, variance) if self.training else None)
-        return entropies.chunk(2)
+            encoder.follow(*shared, weight=self._gauge_weight)
+        entropies = encoder.standardise(raw, (mean, variance) if self.training else None)
+        return *entropies.chunk(2), negentropy(entropies[free])
 
     @property
     def _gauge_weight(self) -> float:
@@ -100,21 +106,14 @@ class MetriplecticModule(lightning.LightningModule):
         """The mean over processes, so that all ranks keep one gauge."""
         return self.all_gather(values).view(-1, *values.shape).mean(dim=0) if self.trainer.world_size > 1 else values
 
-    @torch.no_grad()
-    def _follow_volume(self, batch: Batch) -> None:
-        pairs, _ = pairs_of(batch)
-        volume, _ = self.model.kernel.volume(pairs, batch.species if "species" in batch else None)
-        ratio = (volume / batch.particle_volume[batch.batch])[batch.active].mean()
-        self.model.kernel.follow(self._shared(ratio.reshape(1))[0], self._gauge_weight)
-
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        self._follow_volume(batch)
         loss, measured = self._loss(batch)
         if not torch.isfinite(loss):
             raise ValueError(
                 f"the loss is {float(loss)} at step {self.global_step}: lower optimizer.lr, or look for outliers in the data"
             )
-        self.log("train/nll", measured["nll"], prog_bar=True, batch_size=batch.num_graphs)
+        self.log("train/loss", measured["loss"], prog_bar=True, batch_size=batch.num_graphs)
+        self.log("negentropy", measured["negentropy"], batch_size=batch.num_graphs)
         self.log("k_B", self.model.k_B.detach(), batch_size=batch.num_graphs)
         return loss
 

@@ -38,10 +38,17 @@ class DensityKernel(nn.Module):
 
 
 class LearnedKernel(DensityKernel):
-    """W = w exp(net(r / h)) (1 - r²/h²)², with the scale w fixed by the mean volume (a gauge).
+    """W = w exp(net(r / h)) (1 - r²/h²)².
 
-    ``volume_ratio`` follows the mean of N V_i / (volume of the box) over the training set; dividing
-    by it makes that mean 1.
+    The scale of W is a gauge, which training fixes by the mean volume of a particle; w is such that
+    fresh networks start near it.
+
+    Args:
+        cutoff: h.
+        volume: mean volume of a particle.
+        dimension: 2 or 3.
+        width, depth: of the network.
+        species: number of species.
     """
 
     def __init__(self, cutoff: float, *, volume: float, dimension: int, width: int, depth: int, species: int = 1) -> None:
@@ -54,14 +61,13 @@ class LearnedKernel(DensityKernel):
         neighbors = ball / volume
         # the mean of (1 - rho²)² over the ball, so that the first densities are about 1 / volume
         self.unit = 1.0 / (volume * (1.0 + neighbors * {2: 1.0 / 3.0, 3: 8.0 / 35.0}[dimension]))
-        self.register_buffer("volume_ratio", torch.ones(()))
 
     def forward(self, pairs: Pairs, species: Tensor | None = None) -> tuple[Tensor, Tensor]:
         rho = pairs.distance / self.cutoff
         ends = (None, None) if species is None else pairs.ends(species)
         log, log_slope = self.network.jet(rho, self.shift(*ends))
         window = (1.0 - rho * rho).clamp(min=0.0)
-        scale = self.unit * self.volume_ratio * torch.exp(log.squeeze(1))
+        scale = self.unit * torch.exp(log.squeeze(1))
         value = scale * window * window
         slope = (value * log_slope.squeeze(1) - 4.0 * rho * scale * window) / self.cutoff
         return value, slope
@@ -69,9 +75,4 @@ class LearnedKernel(DensityKernel):
     def at_zero(self, pairs: Pairs, species: Tensor | None = None) -> Tensor:
         rho = pairs.displacement.new_zeros(1 if species is None else pairs.num_particles)
         log = self.network(rho, self.shift(species, species)).squeeze(1)
-        return (self.unit * self.volume_ratio * torch.exp(log)).expand(pairs.num_particles)
-
-    @torch.no_grad()
-    def follow(self, volume_ratio: Tensor, weight: float) -> None:
-        """Move the gauge towards a batch whose mean of N V_i / V_box is ``volume_ratio`` (scalar)."""
-        self.volume_ratio.mul_(volume_ratio.to(self.volume_ratio) ** weight)
+        return (self.unit * torch.exp(log)).expand(pairs.num_particles)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -77,3 +79,22 @@ class EntropyEncoder(nn.Module):
         step = mean - self.mean
         self.mean.add_(weight * step)
         self.variance.mul_(1.0 - weight).add_(weight * variance + weight * (1.0 - weight) * step**2)
+
+
+def negentropy(values: Tensor) -> Tensor:
+    """How far a sample of mean 0 and variance 1 is from Gaussian: ½ ln(2πe) - H, in nats, 0-dim.
+
+    H is Vasicek's estimate from the spacings of the ordered sample (J. R. Stat. Soc. B 38, 54, 1976),
+    with neighbours √n apart; differentiable in ``values`` ``[n]``.
+
+    Added to the negative log-likelihood of S' given x it makes the objective the information that the
+    present has about the future, which no transformation of S can raise. A fixed variance alone
+    leaves one open: outliers carry the variance while all other entropies shrink to a point.
+    """
+    count = values.numel()
+    reach = max(int(count**0.5), 1)
+    ordered = torch.sort(values).values
+    spacing = ordered[2 * reach :] - ordered[: -2 * reach]
+    floor = 1e-6 * reach / count
+    differential = torch.log((count + 1) / (2.0 * reach) * spacing.clamp(min=floor)).mean()
+    return 0.5 * math.log(2.0 * math.pi * math.e) - differential
