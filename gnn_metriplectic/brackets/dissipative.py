@@ -207,7 +207,9 @@ class DissipativeBracket:
             for end, sign in ((i, 1.0), (j, -1.0)):
                 block = slice(end * dimension, (end + 1) * dimension)
                 rows = _with(rows, block, sign * identity / self.mass[end])
-                rows = _with(rows, slice(side + end, side + end + 1), -0.5 * relative[pair : pair + 1] / temperature[end])
+                rows = _with(
+                    rows, slice(side + end, side + end + 1), -0.5 * relative[pair : pair + 1] / temperature[end]
+                )
             heat = velocities.new_zeros(side + count)
             heat = _with(heat, slice(side + i, side + i + 1), 1.0 / temperature[i : i + 1])
             heat = _with(heat, slice(side + j, side + j + 1), -1.0 / temperature[j : j + 1])

@@ -1,8 +1,8 @@
 """One step of the stochastic dynamics.
 
-    name                 conserves
-    energy_conserving    momentum and total energy to round-off, at any dt
-    euler_maruyama       momentum; energy only on average (the scheme of arXiv 2508.12569)
+name                 conserves
+energy_conserving    momentum and total energy to round-off, at any dt
+euler_maruyama       momentum; energy only on average (the scheme of arXiv 2508.12569)
 """
 
 from __future__ import annotations

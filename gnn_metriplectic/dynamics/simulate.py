@@ -63,7 +63,9 @@ def simulate(
     if steps < 1 or every < 1 or steps < every:
         raise ValueError(f"steps is {steps} and every {every}; both must be at least 1, and steps at least every")
     if state.pos.dtype != model.dtype:
-        raise ValueError(f"the state is {state.pos.dtype} and the model {model.dtype}: use state.to(dtype=...) or model.to(...)")
+        raise ValueError(
+            f"the state is {state.pos.dtype} and the model {model.dtype}: use state.to(dtype=...) or model.to(...)"
+        )
     scheme = INTEGRATORS[integrator](
         model, box, dt, seed=seed, forcing=forcing, prescribed=prescribed, thermostat=thermostat, neighbors=neighbors
     )
@@ -78,7 +80,13 @@ def simulate(
         "metadata": {"integrator": integrator, "seed": seed, "step": dt, "k_B": float(model.k_B), **(metadata or {})},
     }
     sink = _Memory(description) if out is None else TrajectoryWriter(out, **description)
-    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), disable=progress is None)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        disable=progress is None,
+    )
     try:
         with bar:
             task = bar.add_task(progress or "", total=steps)

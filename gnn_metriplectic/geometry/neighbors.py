@@ -105,7 +105,9 @@ def neighbor_pairs(pos: Tensor, box: Box, cutoff: float, time: float = 0.0, *, b
         ValueError: wrong dimension, non-finite positions, or a cutoff over half the box.
     """
     if pos.dim() != 2 or pos.shape[1] != box.dimension:
-        raise ValueError(f"positions have shape {tuple(pos.shape)}; a box of dimension {box.dimension} needs [N, {box.dimension}]")
+        raise ValueError(
+            f"positions have shape {tuple(pos.shape)}; a box of dimension {box.dimension} needs [N, {box.dimension}]"
+        )
     box.check_cutoff(cutoff)
     if not torch.isfinite(pos).all():
         bad = int((~torch.isfinite(pos)).any(dim=1).nonzero()[0])

@@ -15,6 +15,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 
+from gnn_metriplectic.learning.callbacks import History
 from gnn_metriplectic.learning.data import TransitionData
 from gnn_metriplectic.learning.module import MetriplecticModule, check_format
 from gnn_metriplectic.learning.survey import measure_scales
@@ -42,10 +43,14 @@ def load(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") ->
         FileNotFoundError: no such file.
         ValueError: a file that is damaged, not a checkpoint, or of a newer format.
     """
-    return _read_checkpoint(path, device).model.eval()
+    content = read_checkpoint(path, device=device)
+    module = MetriplecticModule(**content["hyper_parameters"])
+    module.load_state_dict(content["state_dict"])
+    return module.to(device).model.eval()
 
 
-def _read_checkpoint(path: str | os.PathLike[str], device: str | torch.device) -> MetriplecticModule:
+def read_checkpoint(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> dict[str, Any]:
+    """The content of a checkpoint as plain values and tensors; errors as in `load`."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {path} does not exist")
@@ -57,9 +62,7 @@ def _read_checkpoint(path: str | os.PathLike[str], device: str | torch.device) -
         check_format(content)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    module = MetriplecticModule(**content["hyper_parameters"])
-    module.load_state_dict(content["state_dict"])
-    return module.to(device)
+    return content
 
 
 def fit(
@@ -165,10 +168,15 @@ def fit(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch if out is None else out)
         checkpoints = ModelCheckpoint(
-            folder, "best", monitor="val/loss", save_last=True, enable_version_counter=False, save_on_train_epoch_end=False
+            folder,
+            "best",
+            monitor="val/loss",
+            save_last=True,
+            enable_version_counter=False,
+            save_on_train_epoch_end=False,
         )
         resume = _resume_from(ckpt_path, folder)
-        run = _trainer(steps // steps_per_epoch, clip, folder, logger, [checkpoints, *callbacks], trainer or {})
+        run = _trainer(steps // steps_per_epoch, clip, folder, logger, [checkpoints, History(), *callbacks], trainer or {})
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
             warnings.filterwarnings("ignore", ".*exists and is not empty.*")
@@ -215,7 +223,9 @@ def _mass(trajectories: list[Trajectory]) -> float | list[float]:
     species = max((int(t.species.max()) + 1 for t in trajectories if t.species is not None), default=1)
     found: list[float] = []
     for kind in range(species):
-        masses = torch.cat([t.masses if t.species is None else t.masses[t.species == kind] for t in trajectories]).double()
+        masses = torch.cat(
+            [t.masses if t.species is None else t.masses[t.species == kind] for t in trajectories]
+        ).double()
         if masses.numel() == 0:
             raise ValueError(f"no particle is of species {kind}: number the species from 0 without gaps")
         if float((masses / masses[0] - 1.0).abs().max()) > 1e-6:

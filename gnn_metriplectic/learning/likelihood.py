@@ -88,8 +88,13 @@ def _energy_conserving(model, start: State, end: State, pairs: tuple[Pairs, Pair
     energy = energy + dt * (pairs.total_of_ends(*dissipated) + dissipative.noise_work())
 
     # in units of thermal momentum and energy, so that single precision serves any system of units
-    unit = torch.cat([torch.sqrt(mass * model.k_B * thermo.temperature.unsqueeze(1)).expand_as(momentum),
-                      (model.k_B * thermo.temperature).unsqueeze(1)], dim=1).detach()
+    unit = torch.cat(
+        [
+            torch.sqrt(mass * model.k_B * thermo.temperature.unsqueeze(1)).expand_as(momentum),
+            (model.k_B * thermo.temperature).unsqueeze(1),
+        ],
+        dim=1,
+    ).detach()
     blocks = dissipative.moments(first, second)
     covariance = dt * block_matrix(*blocks) / (unit.unsqueeze(1) * unit.unsqueeze(2))
     residual = torch.cat([momentum, energy.unsqueeze(1)], dim=1) / unit

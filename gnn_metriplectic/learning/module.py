@@ -125,7 +125,11 @@ class MetriplecticModule(lightning.LightningModule):
         settings = self.hparams.optimizer
         optimizer = torch.optim.Adam((p for p in self.parameters() if p.requires_grad), lr=settings["lr"])
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=settings["lr"], total_steps=settings["steps"] + 1, pct_start=settings["warmup"], cycle_momentum=False
+            optimizer,
+            max_lr=settings["lr"],
+            total_steps=settings["steps"] + 1,
+            pct_start=settings["warmup"],
+            cycle_momentum=False,
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -91,11 +90,23 @@ def inspect(traj: Trajectory, *, cutoff: float | None = None) -> Survey:
         if below.size:
             ballistic, lag = float(lags[below[0]]), int(max(below[0], 1))
         else:
-            notes.append("velocities hardly decorrelate within half the trajectory: it is too short, or friction is weak")
+            notes.append(
+                "velocities hardly decorrelate within half the trajectory: it is too short, or friction is weak"
+            )
         if lag == 1 and below.size:
-            notes.append("velocities lose a tenth or more from frame to frame: frames are widely spaced, friction may come out low")
+            notes.append(
+                "velocities lose a tenth or more from frame to frame: frames are widely spaced, friction may come out low"
+            )
     return Survey(
-        len(traj), traj.num_particles, traj.dimension, neighbors, float(temperatures.mean()), ballistic, cutoff, lag, notes
+        len(traj),
+        traj.num_particles,
+        traj.dimension,
+        neighbors,
+        float(temperatures.mean()),
+        ballistic,
+        cutoff,
+        lag,
+        notes,
     )
 
 
@@ -124,7 +135,9 @@ def measure_scales(dataset: TransitionDataset, *, samples: int = 32) -> Scales:
     mass = float(np.mean([float(t.masses.mean()) for t in dataset.trajectories]))
     for name, value in (("kinetic temperature", energy), ("change of velocity", np.mean(increments))):
         if not value > 0:
-            raise ValueError(f"the {name} of the training data is {value}: particles do not move, there is nothing to learn")
+            raise ValueError(
+                f"the {name} of the training data is {value}: particles do not move, there is nothing to learn"
+            )
     return Scales(
         energy=energy,
         volume=float(np.mean(volumes)),
@@ -132,5 +145,7 @@ def measure_scales(dataset: TransitionDataset, *, samples: int = 32) -> Scales:
         increment=float(np.mean(increments)),
         neighbors=float(np.mean(neighbors)),
         mass=mass,
-        entropy=float(torch.cat([t.entropies.ravel() for t in dataset.trajectories]).std()) if dataset.observed else 1.0,
+        entropy=float(torch.cat([t.entropies.ravel() for t in dataset.trajectories]).std())
+        if dataset.observed
+        else 1.0,
     )

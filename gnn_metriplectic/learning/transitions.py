@@ -65,7 +65,9 @@ class TransitionDataset(Dataset):
             if (traj.species is None) != (first.species is None):
                 raise ValueError(f"trajectory {number} and the first do not both name species")
             if observed and traj.entropies is None:
-                raise ValueError(f"entropy=observed needs entropies, and trajectory {number} has none: use entropy=encoded")
+                raise ValueError(
+                    f"entropy=observed needs entropies, and trajectory {number} has none: use entropy=encoded"
+                )
             traj.box.check_cutoff(cutoff)
         self.trajectories, self.cutoff, self.lag = list(trajectories), cutoff, lag
         self.observed, self.dtype = observed, dtype
@@ -87,7 +89,9 @@ class TransitionDataset(Dataset):
         forcing = self.forcings[number]
         if forcing is not None:
             times = traj.times[frame], traj.times[frame + self.lag]
-            acceleration = 0.5 * sum(forcing.acceleration(r, float(t)) for r, t in zip((pos, next_pos), times, strict=True))
+            acceleration = 0.5 * sum(
+                forcing.acceleration(r, float(t)) for r, t in zip((pos, next_pos), times, strict=True)
+            )
         data = Data(
             num_nodes=traj.num_particles,
             vel=traj.velocities[frame].to(self.dtype),

@@ -2,6 +2,7 @@
 
 from gnn_metriplectic.models.build import Scales, build_model
 from gnn_metriplectic.models.metriplectic import MetriplecticModel
+from gnn_metriplectic.models.published import import_published
 from gnn_metriplectic.models.state import State
 
-__all__ = ["MetriplecticModel", "Scales", "State", "build_model"]
+__all__ = ["MetriplecticModel", "Scales", "State", "build_model", "import_published"]

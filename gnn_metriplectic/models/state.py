@@ -137,6 +137,8 @@ def _draw_entropy(
     cumulative = torch.cumulative_trapezoid(density, dim=1)
     target = uniform * cumulative[:, -1]
     right = torch.searchsorted(cumulative, target.unsqueeze(1)).clamp(max=count - 2)
-    below = torch.where(right > 0, cumulative.gather(1, (right - 1).clamp(min=0)), torch.zeros_like(target).unsqueeze(1))
+    below = torch.where(
+        right > 0, cumulative.gather(1, (right - 1).clamp(min=0)), torch.zeros_like(target).unsqueeze(1)
+    )
     fraction = (target.unsqueeze(1) - below) / (cumulative.gather(1, right) - below)
     return (grid.gather(1, right) + fraction.clamp(0.0, 1.0) * (grid[:, 1:2] - grid[:, :1])).squeeze(1)

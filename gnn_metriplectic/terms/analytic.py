@@ -68,7 +68,9 @@ class SDPDFriction(FrictionTerm):
     def __init__(self, *, shear_viscosity: float, bulk_viscosity: float, conductivity: float) -> None:
         super().__init__()
         if not 0.0 <= bulk_viscosity <= 5.0 * shear_viscosity / 3.0:
-            raise ValueError(f"bulk viscosity {bulk_viscosity} must be from 0 to 5/3 of the shear viscosity {shear_viscosity}")
+            raise ValueError(
+                f"bulk viscosity {bulk_viscosity} must be from 0 to 5/3 of the shear viscosity {shear_viscosity}"
+            )
         self.shear = 2.0 * (5.0 / 3.0 * shear_viscosity - bulk_viscosity)
         self.bulk = 2.0 * (5.0 / 3.0 * shear_viscosity + 8.0 * bulk_viscosity)
         self.heat = 2.0 * conductivity

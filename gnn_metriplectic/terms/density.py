@@ -51,7 +51,9 @@ class LearnedKernel(DensityKernel):
         species: number of species.
     """
 
-    def __init__(self, cutoff: float, *, volume: float, dimension: int, width: int, depth: int, species: int = 1) -> None:
+    def __init__(
+        self, cutoff: float, *, volume: float, dimension: int, width: int, depth: int, species: int = 1
+    ) -> None:
         super().__init__(cutoff)
         if not volume > 0:
             raise ValueError(f"mean volume of a particle is {volume}; it must be positive")

@@ -42,7 +42,10 @@ class EntropyEncoder(nn.Module):
         relative = pairs.relative(velocities) / self.speed
         along = (relative * pairs.direction).sum(dim=1)
         # logarithms tame the tails of the squared velocities
-        features = torch.stack([2.0 * rho - 1.0, torch.log1p((relative * relative).sum(dim=1)) - 1.0, torch.log1p(along * along) - 0.5], dim=1)
+        features = torch.stack(
+            [2.0 * rho - 1.0, torch.log1p((relative * relative).sum(dim=1)) - 1.0, torch.log1p(along * along) - 0.5],
+            dim=1,
+        )
         ends = (None, None) if species is None else pairs.ends(species)
         shift = self.shift(*ends)
         edge = self.lift(features)

@@ -1,0 +1,47 @@
+"""What the commands share: configuration, paths, and errors in one sentence."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+
+def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Make a function of a configuration the program ``gnnm-<name>``, configured by ``conf/<name>.yaml``.
+
+    A ``ValueError`` or ``FileNotFoundError`` is the user's to mend: it is printed without traceback.
+    """
+
+    def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
+        @functools.wraps(function)
+        def guarded(config: DictConfig) -> Any:
+            try:
+                OmegaConf.resolve(config)
+                return function(config)
+            except (ValueError, FileNotFoundError) as error:
+                sys.exit(f"gnnm-{name}: {error}")
+            except KeyboardInterrupt:
+                sys.exit(f"gnnm-{name}: interrupted; what was finished is on disk")
+
+        return hydra.main(config_path="pkg://gnn_metriplectic.conf", config_name=name, version_base="1.3")(guarded)
+
+    return decorate
+
+
+def plain(config: Any) -> Any:
+    """A part of the configuration as dicts and lists."""
+    return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+
+
+def output_folder(config: DictConfig) -> Path:
+    """``out``, or in a multirun the folder of the job."""
+    hydra_config = HydraConfig.get()
+    return Path(hydra_config.runtime.output_dir if hydra_config.mode == RunMode.MULTIRUN else config.out)

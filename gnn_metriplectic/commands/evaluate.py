@@ -1,0 +1,37 @@
+"""gnnm-evaluate: scores of a checkpoint on the test trajectories of a system."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from gnn_metriplectic.analysis.metrics import print_table
+from gnn_metriplectic.commands.cli import command, plain
+from gnn_metriplectic.evaluation import evaluate
+from gnn_metriplectic.learning import load
+from gnn_metriplectic.systems import ensure_dataset, read_split
+
+
+@command("evaluate")
+def main(config: DictConfig) -> None:
+    """Write metrics.json and report.html, by default beside the checkpoint, and print the scores."""
+    load(config.checkpoint)  # a bad file stops here, before any data is made
+    settings = plain(config.system)
+    data = ensure_dataset(settings, config.data, seed=config.data_seed)
+    out = Path(config.out or Path(config.checkpoint).parent)
+    metrics = evaluate(
+        config.checkpoint,
+        read_split(data, "test"),
+        out,
+        system=settings["name"],
+        integrator=config.integrator,
+        seed=config.seed,
+        **plain(config.scores),
+    )
+    print_table(metrics)
+    print(f"\nscores   {out / 'metrics.json'}\nreport   {out / 'report.html'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""gnnm-train: data, training, scores."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig
+
+from gnn_metriplectic.analysis.metrics import print_table
+from gnn_metriplectic.commands.cli import command, output_folder, plain
+from gnn_metriplectic.evaluation import evaluate
+from gnn_metriplectic.learning import fit, read_checkpoint
+from gnn_metriplectic.learning.callbacks import learning_curve
+from gnn_metriplectic.systems import ensure_dataset, read_split
+
+
+@command("train")
+def main(config: DictConfig) -> float:
+    """Generate what is missing, train, evaluate, and print the scores; returns the validation loss for sweeps."""
+    out = output_folder(config)
+    last = out / "last.ckpt"
+    if last.is_file() and config.ckpt_path is None:
+        raise ValueError(
+            f"{out} already holds a training: continue it with ckpt_path=last, or choose another folder with out=..."
+        )
+    started = time.monotonic()
+    settings = plain(config.system)
+    data = ensure_dataset(settings, config.data, seed=config.data_seed)
+    generated = time.monotonic()
+    train, validation = ([t for runs in read_split(data, s).values() for t in runs] for s in ("train", "validation"))
+    fit(
+        train,
+        validation=validation,
+        seed=config.seed,
+        out=out,
+        ckpt_path=config.ckpt_path,
+        trainer=plain(config.trainer),
+        logger=_logger(config, out),
+        workers=config.workers,
+        **plain(config.model),
+        **plain(config.optimizer),
+    )
+    curve = learning_curve(read_checkpoint(last)) or {}
+    metrics = evaluate(
+        out / "best.ckpt",
+        read_split(data, "test"),
+        out,
+        system=settings["name"],
+        integrator=config.model.integrator,
+        seed=config.seed,
+        seconds={"generate": generated - started, "train": curve.get("wall_time", [float("nan")])[-1]},
+        **plain(config.scores),
+    )
+    print_table(metrics)
+    print(f"\nbest checkpoint   {out / 'best.ckpt'}\nscores            {out / 'metrics.json'}\nreport            {out / 'report.html'}")
+    return min(curve.get("val", [float("nan")]))
+
+
+def _logger(config: DictConfig, out: Path) -> Any:
+    return hydra.utils.instantiate(config.logger, save_dir=str(out)) if config.logger else False
+
+
+if __name__ == "__main__":
+    main()

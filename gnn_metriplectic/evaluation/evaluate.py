@@ -1,0 +1,173 @@
+"""All scores of a checkpoint on held-out trajectories, and the report."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gnn_metriplectic.analysis.curves import Curves, curves
+from gnn_metriplectic.analysis.metrics import write_metrics
+from gnn_metriplectic.analysis.report import write_report
+from gnn_metriplectic.analysis.scores import floor, score
+from gnn_metriplectic.analysis.structure import largest_radius
+from gnn_metriplectic.evaluation.rollouts import Rollout, roll_out
+from gnn_metriplectic.evaluation.terms import term_curves
+from gnn_metriplectic.geometry import neighbor_pairs
+from gnn_metriplectic.learning import load, read_checkpoint
+from gnn_metriplectic.learning.callbacks import learning_curve
+from gnn_metriplectic.models import MetriplecticModel
+from gnn_metriplectic.trajectory import Trajectory
+
+# share of a rollout that passes before it is scored
+SETTLING = 0.1
+
+
+def evaluate(
+    checkpoint: str | os.PathLike[str],
+    truths: dict[str, list[Trajectory]],
+    out: str | os.PathLike[str],
+    *,
+    system: str,
+    max_lag_time: float,
+    window: tuple[float, float],
+    bins: int = 75,
+    integrator: str = "energy_conserving",
+    seed: int = 0,
+    seconds: dict[str, float] | None = None,
+) -> dict[str, Any]:
+    """Roll out a model from held-out starts, score it, and write ``metrics.json`` and ``report.html``.
+
+    Args:
+        checkpoint: of the model.
+        truths: held-out trajectories by scenario; with two or more of one the floor is printed, half of
+            them against the other half.
+        out: folder for the files.
+        system: name for the report.
+        max_lag_time, window: longest lag of MSD and VACF, and the lags between which D is fitted.
+        bins: of the RDF, up to half the box.
+        integrator: of the rollouts.
+        seed: of their noise.
+        seconds: times that other stages took, for the record.
+
+    Returns:
+        The content of metrics.json.
+
+    Raises:
+        FileNotFoundError, ValueError: a checkpoint that cannot be read, or trajectories that do not fit it.
+    """
+    started = time.monotonic()
+    model, content = load(checkpoint).double(), read_checkpoint(checkpoint)
+    provenance = content["hyper_parameters"]["provenance"] or {}
+    metrics: dict[str, Any] = {
+        "system": system,
+        "lag": provenance.get("lag"),
+        "dt": model.dt,
+        "seed": provenance.get("seed"),
+        "scores": {},
+        "floor": {},
+        "entropy": {},
+    }
+    scenarios: dict[str, dict[str, Any]] = {}
+    for name, runs in truths.items():
+        rollouts = roll_out(checkpoint, runs, integrator=integrator, seed=seed)
+        settings = {"max_lag_time": max_lag_time, "bins": bins, "r_max": min(largest_radius(t) for t in runs)}
+        found = [_curves(side, settings) for side in (runs, [r.run for r in rollouts])]
+        scores = score(found[1], found[0], window=window, max_lag_time=max_lag_time)
+        scores["temperature"] = float(np.mean([r.series["temperature"].mean() for r in rollouts]))
+        scores["encoded_temperature"] = _encoded_temperature(model, runs)
+        scores["energy_drift"] = max(r.energy_drift for r in rollouts)
+        scores["momentum_drift"] = max(r.momentum_drift for r in rollouts)
+        metrics["scores"][name] = scores
+        if len(runs) > 1:
+            half = len(runs) // 2
+            halves = [_curves(part, settings) for part in (runs[:half], runs[half:])]
+            metrics["floor"][name] = floor(*halves, window=window, max_lag_time=max_lag_time)
+        if not metrics["entropy"]:
+            metrics["entropy"] = entropy_diagnostics(model, runs[0], rollouts[0])
+        scenarios[name] = {
+            "truth": runs,
+            "model": [r.run for r in rollouts],
+            "curves": {"truth": found[0], "model": found[1]},
+            "series": rollouts[0].series,
+            "encoded_entropies": _encoded(model, runs[0]),
+        }
+    first = next(iter(truths.values()))[0]
+    terms = None
+    if model.log_mass.numel() == 1 and not first.box.is_free:
+        temperature = metrics["scores"][next(iter(truths))]["kinetic_temperature_truth"]
+        terms = term_curves(model, temperature=temperature, volume=first.box.volume / first.num_particles)
+    metrics["seconds"] = {**(seconds or {}), "evaluate": time.monotonic() - started}
+    write_report(Path(out) / "report.html", metrics, scenarios, learning_curve(content), terms)
+    write_metrics(Path(out) / "metrics.json", metrics)
+    return metrics
+
+
+def entropy_diagnostics(model: MetriplecticModel, truth: Trajectory, rollout: Rollout) -> dict[str, float]:
+    """Whether the learned entropy behaves: its spread, its heat capacity, and its memory.
+
+    Returns:
+        ``k_B_C``: k_B <C>, the variance that thermal fluctuations of S should have; ``mean`` and ``std`` of S
+        integrated in the rollout's second half; ``encoded_mean`` and ``encoded_std`` of the truth;
+        ``reencoded_mean`` and ``reencoded_std`` of the rollout's frames; ``autocorrelation`` of S(t) and
+        S(t + dt) in the truth. NaN where the model has no encoder.
+    """
+    later = rollout.entropy["integrated"][len(rollout.series["time"]) // 2 :]
+    lag = max(round(model.dt / truth.dt), 1)
+    encoded, then = _encoded(model, truth), _encoded(model, truth, shift=lag)
+    again = rollout.entropy.get("encoded", np.array([np.nan]))
+    capacities = []
+    for frame in (0, len(truth) // 2, len(truth) - 1):
+        pairs = _pairs(truth, frame, model.cutoff)
+        volume = model.configuration(pairs, truth.species).volume
+        entropy = torch.from_numpy(rollout.entropy["integrated"][-1])
+        capacities.append(float(model.equation_of_state(entropy, volume, truth.species).heat_capacity.mean()))
+    return {
+        "k_B_C": float(model.k_B) * float(np.mean(capacities)),
+        "mean": float(later.mean()),
+        "std": float(later.std()),
+        "encoded_mean": float(encoded.mean()),
+        "encoded_std": float(encoded.std()),
+        "reencoded_mean": float(again.mean()),
+        "reencoded_std": float(again.std()),
+        "autocorrelation": float(np.corrcoef(encoded.ravel(), then.ravel())[0, 1]),
+    }
+
+
+def _curves(runs: list[Trajectory], settings: dict[str, Any]) -> Curves:
+    return curves([run[int(SETTLING * len(run)) :] for run in runs], **settings)
+
+
+def _pairs(traj: Trajectory, frame: int, cutoff: float):
+    return neighbor_pairs(traj.positions[frame].double(), traj.box, cutoff, float(traj.times[frame]))
+
+
+@torch.no_grad()
+def _encoded(model: MetriplecticModel, traj: Trajectory, *, shift: int = 0, samples: int = 20) -> np.ndarray:
+    """Entropies ``[samples, N]`` of some frames, as the model sees (or is given) them."""
+    picks = np.unique(np.linspace(0, len(traj) - 1 - shift, samples).astype(int)) + shift
+    if model.encoder is None:
+        return traj.entropies[picks].double().numpy()
+    return np.array(
+        [
+            model.encode(_pairs(traj, f, model.cutoff), traj.velocities[f].double(), traj.species).numpy()
+            for f in picks.tolist()
+        ]
+    )
+
+
+@torch.no_grad()
+def _encoded_temperature(model: MetriplecticModel, runs: list[Trajectory]) -> float:
+    """Mean k_B T_i that the model reads off the truth."""
+    means = []
+    for traj in runs:
+        picks = np.unique(np.linspace(0, len(traj) - 1, 20).astype(int)).tolist()
+        for frame, entropy in zip(picks, _encoded(model, traj), strict=True):
+            volume = model.configuration(_pairs(traj, frame, model.cutoff), traj.species).volume
+            thermo = model.equation_of_state(torch.from_numpy(entropy), volume, traj.species)
+            means.append(float((model.k_B * thermo.temperature).mean()))
+    return float(np.mean(means))

@@ -1,0 +1,129 @@
+"""Rollouts of a model beside the ground truth, from the same start."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from gnn_metriplectic.analysis.conservation import energy_drift, momentum_drift
+from gnn_metriplectic.dynamics import forcing_from, simulate
+from gnn_metriplectic.geometry import neighbor_pairs
+from gnn_metriplectic.learning import load
+from gnn_metriplectic.models import MetriplecticModel, State
+from gnn_metriplectic.trajectory import Trajectory
+
+# frames of a rollout on which energy, temperature and entropy are looked at
+SAMPLES = 60
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A run of the model and what was measured along it.
+
+    Attributes:
+        run: the trajectory of the model.
+        series: ``time``, ``energy`` (less the work from outside), ``kinetic_energy``, ``temperature``
+            (mean k_B T_i) at some frames, each ``[samples]``.
+        entropy: ``integrated`` and ``encoded`` again from the rollout, ``[samples, N]``.
+        energy_drift: over the kinetic energy; NaN in a sheared box, whose boundary does work.
+        momentum_drift: over Σ m |v|.
+    """
+
+    run: Trajectory
+    series: dict[str, np.ndarray]
+    entropy: dict[str, np.ndarray]
+    energy_drift: float
+    momentum_drift: float
+
+
+def roll_out(
+    checkpoint: str | os.PathLike[str], truths: list[Trajectory], *, integrator: str, seed: int
+) -> list[Rollout]:
+    """Run the model in float64 from the first frame of each trajectory for as long as that lasts.
+
+    One process a core; each rollout has its own seed.
+    """
+    jobs = [
+        (os.fspath(checkpoint), truth[:1], (len(truth) - 1) * truth.dt, integrator, seed + k)
+        for k, truth in enumerate(truths)
+    ]
+    workers = min(os.cpu_count() or 1, len(jobs))
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        return list(pool.map(_roll_out, jobs))
+
+
+def _roll_out(job: tuple[str, Trajectory, float, str, int]) -> Rollout:
+    torch.set_num_threads(1)
+    checkpoint, start, duration, integrator, seed = job
+    model = load(checkpoint).double()
+    forcing = forcing_from(start.forcing)
+    run = simulate(
+        model,
+        State.from_frame(start, 0, model),
+        box=start.box,
+        dt=model.dt,
+        steps=int(duration / model.dt * (1.0 + 1e-9)),
+        integrator=integrator,
+        seed=seed,
+        forcing=forcing,
+    )
+    return measure(model, run)
+
+
+@torch.no_grad()
+def measure(model: MetriplecticModel, run: Trajectory) -> Rollout:
+    """Energies, temperatures and entropies along a run of ``model`` in which every step is a frame."""
+    picks = np.unique(np.linspace(0, len(run) - 1, SAMPLES).astype(int))
+    work, impulse = _from_outside(run)
+    series: dict[str, list[float]] = {"time": [], "energy": [], "kinetic_energy": [], "temperature": []}
+    entropy: dict[str, list[np.ndarray]] = {"integrated": [], "encoded": []}
+    for frame in picks:
+        state = State(run.positions[frame], run.velocities[frame], run.entropies[frame], run.species)
+        pairs = neighbor_pairs(state.pos, run.box, model.cutoff, float(run.times[frame]))
+        values = (
+            run.times[frame],
+            model.energy(state, pairs) - work[frame],
+            model.kinetic_energy(state),
+            (model.k_B * model.temperature(state, pairs)).mean(),
+        )
+        for column, value in zip(series.values(), values, strict=True):
+            column.append(float(value))
+        entropy["integrated"].append(state.entropy.numpy())
+        if model.encoder is not None:
+            entropy["encoded"].append(model.encode(pairs, state.vel, state.species).numpy())
+    arrays = {name: np.array(column) for name, column in series.items()}
+    sheared = bool(run.box.shear_rate)
+    mass = run.masses.double().unsqueeze(1)
+    momentum = (mass * run.velocities.double()).sum(dim=1) - impulse
+    scale = float((mass * run.velocities.double().norm(dim=2, keepdim=True)).sum(dim=1).mean())
+    return Rollout(
+        run,
+        arrays,
+        {name: np.array(rows) for name, rows in entropy.items() if rows},
+        float("nan") if sheared else energy_drift(arrays["energy"], arrays["kinetic_energy"]),
+        momentum_drift(momentum.numpy(), scale),
+    )
+
+
+def _from_outside(run: Trajectory) -> tuple[torch.Tensor, torch.Tensor]:
+    """Work ``[T]`` and impulse ``[T, D]`` of the body force up to each frame, as the integrator does them."""
+    work = torch.zeros(len(run), dtype=torch.float64)
+    impulse = torch.zeros(len(run), run.dimension, dtype=torch.float64)
+    forcing = forcing_from(run.forcing)
+    if forcing is None:
+        return work, impulse
+    mass = run.masses.double().unsqueeze(1)
+    force = torch.stack(
+        [mass * forcing.acceleration(r.double(), float(t)) for r, t in zip(run.positions, run.times, strict=True)]
+    )
+    push = 0.5 * run.dt * (force[1:] + force[:-1])
+    middle = 0.5 * (run.velocities[1:] + run.velocities[:-1]).double()
+    work[1:] = (push * middle).sum(dim=(1, 2)).cumsum(dim=0)
+    impulse[1:] = push.sum(dim=1).cumsum(dim=0)
+    return work, impulse

@@ -1,0 +1,62 @@
+"""What a model has learned, as curves to look at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from gnn_metriplectic.geometry import Pairs
+from gnn_metriplectic.models import MetriplecticModel
+from gnn_metriplectic.terms.friction import BULK, HEAT, SHEAR
+
+POINTS = 200
+
+
+@torch.no_grad()
+def term_curves(model: MetriplecticModel, *, temperature: float, volume: float) -> dict[str, dict[str, Any]]:
+    """Kernel, amplitudes and equation of state of a one-species model as curves for the report.
+
+    Args:
+        model: with one species.
+        temperature: k_B T around which to look, in units of energy.
+        volume: mean volume of a particle.
+    """
+    like = {"dtype": model.dtype}
+    distance = torch.linspace(0.0, 1.0, POINTS, **like) * model.cutoff
+    displacement = torch.zeros(POINTS, model.dimension, **like)
+    displacement[:, 0] = distance
+    first = torch.arange(POINTS)
+    pairs = Pairs(torch.stack([first, first + POINTS]), displacement, 2 * POINTS)
+    kernel, slope = model.kernel(pairs)
+    rho = (distance / model.cutoff).numpy()
+    volumes = torch.full((2 * POINTS,), volume, **like)
+    amplitudes: dict[str, np.ndarray] = {}
+    for factor in (0.8, 1.0, 1.25):
+        at = torch.full((2 * POINTS,), factor * temperature, **like) / model.k_B
+        squared = (model.k_B * model.friction(pairs, at, volumes, slope).squared).numpy()
+        if factor == 1.0:
+            amplitudes = {"$k_B A^2$ (shear)": squared[:, SHEAR], "$k_B B^2$ (bulk)": squared[:, BULK]}
+            heat = {f"$k_B T$ = {temperature:.3g}": squared[:, HEAT] * float(model.k_B) / temperature**2}
+    entropy = torch.linspace(-2.5, 2.5, POINTS, **like)
+    state: dict[str, np.ndarray] = {}
+    for factor in (0.8, 1.0, 1.25):
+        thermo = model.equation_of_state(entropy, torch.full((POINTS,), factor * volume, **like))
+        state[f"$V$ = {factor:g} mean"] = (model.k_B * thermo.temperature).numpy()
+    return {
+        "Density kernel": {
+            "x": rho,
+            "curves": {"$W$": kernel.numpy() * volume},
+            "xlabel": r"$r$ / cutoff",
+            "ylabel": r"$W$ × mean volume",
+        },
+        "Friction": {"x": rho, "curves": amplitudes, "xlabel": r"$r$ / cutoff", "ylabel": "energy / (speed² time) × energy"},
+        "Heat conduction": {
+            "x": rho,
+            "curves": heat,
+            "xlabel": r"$r$ / cutoff",
+            "ylabel": r"$K^2 / T^2$ (1 / time)",
+        },
+        "Equation of state": {"x": entropy.numpy(), "curves": state, "xlabel": "entropy $S$", "ylabel": r"$k_B T$"},
+    }
