@@ -107,6 +107,7 @@ def evaluate(
     return metrics
 
 
+@torch.no_grad()
 def entropy_diagnostics(model: MetriplecticModel, truth: Trajectory, rollout: Rollout) -> dict[str, float]:
     """Whether the learned entropy behaves: its spread, its heat capacity, and its memory.
 

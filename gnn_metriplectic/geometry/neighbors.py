@@ -128,8 +128,8 @@ def transition_pairs(
     step = next_pos - pos
     relative = step - step.mean(dim=0)
     reach = 2.0 * float(torch.linalg.vector_norm(relative, dim=1).max()) + abs(box.velocity_gradient * elapsed)
-    # beyond half the box a particle meets two images of another, and its own: only those within
-    # the cutoff at one of the two times are kept, and these are unique
+    # beyond half the box a particle meets two images of another, and its own: of the former at most
+    # one is within the cutoff at either time, so that a pair comes twice only if it changes images
     pairs = _pairs_within(pos, box, cutoff + reach, time, "auto")
     closest = torch.minimum(pairs.distance, pairs.moved(step, elapsed).distance)
     return pairs.select((closest < cutoff) & (pairs.index[0] != pairs.index[1]))
@@ -164,7 +164,7 @@ def _pairs_within(pos: Tensor, box: Box, radius: float, time: float, backend: st
         displacement = displacement - (shift.double() @ box.lattice_at(time).to(pos.device)).to(pos.dtype)
     if box.shear_rate:
         velocity_shift = torch.zeros_like(displacement)
-        velocity_shift[:, 0] = -box.velocity_gradient * shift[:, 1]
+        velocity_shift[:, 0] = -box.velocity_gradient * shift[:, 1].to(pos.dtype)
     return Pairs(index, displacement, pos.shape[0], velocity_shift, None if box.is_free else box.volume)
 
 

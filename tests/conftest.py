@@ -1,0 +1,128 @@
+"""Models and states that several test files share."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from gnn_metriplectic.geometry import Box, neighbor_pairs
+from gnn_metriplectic.models import MetriplecticModel, Scales, State, build_model
+from gnn_metriplectic.terms import IdealGas, LucyKernel, SDPDFriction
+
+# what round-off may do to a law that is exact, relative to the largest number in it
+TOLERANCE = {torch.float64: 1e-11, torch.float32: 2e-4}
+K_B = 0.2
+TEMPERATURE = 5.0  # k_B T = 1
+
+
+def ideal_gas(
+    dimension: int,
+    *,
+    mass: float | list[float] = 1.0,
+    k_B: float = K_B,
+    volume: float = 0.3,
+    viscosity: float = 1.5,
+    atoms: float = 10.0,
+) -> MetriplecticModel:
+    """The analytic model: C = 15 k_B for ten atoms, so that Itô terms are several percent."""
+    return MetriplecticModel(
+        LucyKernel(1.0, dimension=dimension),
+        IdealGas(atoms=atoms, k_B=K_B, temperature=TEMPERATURE, volume=volume),
+        SDPDFriction(shear_viscosity=viscosity, bulk_viscosity=0.4 * viscosity, conductivity=1.0),
+        mass=mass,
+        k_B=k_B,
+        dt=0.01,
+        dimension=dimension,
+    )
+
+
+def learned_settings(dimension: int, mass: float | list[float] = 1.0, entropy: str = "encoded") -> dict:
+    """Settings of a small learned model."""
+    scales = Scales(energy=1.0, volume=0.3, speed=1.0, increment=0.1, neighbors=8.0, mass=1.0, entropy=1.0)
+    return {
+        "dimension": dimension,
+        "cutoff": 1.0,
+        "dt": 0.01,
+        "mass": mass,
+        "learn_mass": False,
+        "entropy": entropy,
+        "scales": scales.to_dict(),
+        "kernel": {"width": 8, "depth": 2},
+        "equation_of_state": {"width": 8},
+        "friction": {"width": 8, "depth": 2, "rank": 3},
+        "encoder": {"width": 8, "hops": 2},
+    }
+
+
+def learned_model(dimension: int, *, mass: float | list[float] = 1.0, seed: int = 0) -> MetriplecticModel:
+    """A learned model whose networks are far from where they start, so that every term matters."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = build_model(**learned_settings(dimension, mass)).double()
+        with torch.no_grad():
+            model.kernel.network.layers[-1].weight.mul_(5.0)
+            model.friction.radial.layers[-1].weight.mul_(3.0)
+            state_law = model.equation_of_state
+            state_law.second.add_(2.0)
+            state_law.last.add_(2.0)
+            state_law.log_exponent.add_(0.2 * torch.randn_like(state_law.log_exponent))
+            if state_law.species_shift is not None:
+                state_law.species_shift.weight.mul_(0.3)
+            model.encoder.mean.fill_(0.1)
+            model.encoder.variance.fill_(0.5)
+    return model.requires_grad_(False)
+
+
+def scattered(
+    model: MetriplecticModel, count: int, *, box: Box | None = None, spacing: float = 0.45, seed: int = 0
+) -> State:
+    """Particles around a grid with random velocities and entropies; of as many species as the model has."""
+    dimension = model.dimension
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    side = math.ceil(count ** (1.0 / dimension) - 1e-9)
+    grid = torch.cartesian_prod(*[torch.arange(side, dtype=torch.float64)] * dimension)
+    grid = grid[torch.randperm(len(grid), generator=generator)[:count]]
+    jitter = torch.rand(count, dimension, generator=generator, dtype=torch.float64) - 0.5
+    place = grid + 0.5 + 0.6 * jitter
+    pos = place * spacing if box is None or box.is_free else place / side @ box.lattice_at(0.0)
+    kinds = model.log_mass.numel()
+    species = None if kinds == 1 else torch.arange(count) % kinds
+    state = State(pos, normal(count, dimension) + 0.3, 0.8 * normal(count), species)
+    return state.to(dtype=model.dtype)
+
+
+def pairs_of_state(model: MetriplecticModel, state: State, box: Box, time: float = 0.0):
+    """Neighbour pairs of a state."""
+    return neighbor_pairs(state.pos, box, model.cutoff, time)
+
+
+def tilted_box(dimension: int) -> Box:
+    """A triclinic cell that holds a cutoff of 1."""
+    if dimension == 2:
+        return Box.triclinic([[3.0, 0.0], [0.7, 2.8]])
+    return Box.triclinic([[3.0, 0.0, 0.0], [0.7, 2.8, 0.0], [-0.4, 0.5, 2.9]])
+
+
+def mismatch(actual: Tensor, expected: Tensor, scale: float | Tensor | None = None) -> float:
+    """Largest difference relative to the largest expected number (or ``scale``)."""
+    assert actual.shape == expected.shape, f"{tuple(actual.shape)} is not {tuple(expected.shape)}"
+    assert torch.isfinite(actual).all()
+    size = expected.abs().max() if scale is None else torch.as_tensor(scale)
+    return float(((actual - expected).abs().max() / size).detach())
+
+
+def random_rotation(dimension: int, *, seed: int = 0, reflect: bool = False) -> Tensor:
+    """Orthogonal matrix of determinant +1, or -1 with ``reflect``; float64."""
+    matrix = torch.randn(
+        dimension, dimension, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
+    rotation, _ = torch.linalg.qr(matrix)
+    if (torch.linalg.det(rotation) < 0) != reflect:
+        rotation[:, 0] = -rotation[:, 0]
+    return rotation

@@ -1,0 +1,40 @@
+"""The laws of invariants.py on the models of this package."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import ideal_gas, learned_model
+from invariants import ModelInvariants, SymmetryLaws
+
+
+class TestIdealGas(ModelInvariants):
+    @pytest.fixture
+    def model(self, dimension):
+        return ideal_gas(dimension)
+
+
+class TestGasOfTwoMasses(ModelInvariants):
+    @pytest.fixture
+    def model(self, dimension):
+        return ideal_gas(dimension, mass=[0.5, 2.0])
+
+
+class TestLearnedModel(ModelInvariants):
+    @pytest.fixture
+    def model(self, dimension):
+        return learned_model(dimension)
+
+
+class TestLearnedModelOfTwoSpecies(ModelInvariants):
+    @pytest.fixture
+    def model(self, dimension):
+        return learned_model(dimension, mass=[0.5, 2.0], seed=2)
+
+
+class TestLearnedModelInSinglePrecision(SymmetryLaws):
+    dtype = torch.float32
+
+    @pytest.fixture
+    def model(self, dimension):
+        return learned_model(dimension).float()
