@@ -119,9 +119,7 @@ def mismatch(actual: Tensor, expected: Tensor, scale: float | Tensor | None = No
 
 def random_rotation(dimension: int, *, seed: int = 0, reflect: bool = False) -> Tensor:
     """Orthogonal matrix of determinant +1, or -1 with ``reflect``; float64."""
-    matrix = torch.randn(
-        dimension, dimension, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-    )
+    matrix = torch.randn(dimension, dimension, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     rotation, _ = torch.linalg.qr(matrix)
     if (torch.linalg.det(rotation) < 0) != reflect:
         rotation[:, 0] = -rotation[:, 0]

@@ -310,7 +310,9 @@ class StructureLaws(_Laws):
         _, by_velocity, by_entropy = energy_gradient(model, state, box)
         matrix = model.friction_matrix(state, pairs)
         gradient = torch.cat([by_velocity.reshape(-1), by_entropy])
-        assert mismatch(matrix @ gradient, torch.zeros_like(gradient), (matrix.abs() @ gradient.abs()).max()) < self.exact
+        assert (
+            mismatch(matrix @ gradient, torch.zeros_like(gradient), (matrix.abs() @ gradient.abs()).max()) < self.exact
+        )
 
     def test_drift_is_friction_on_the_entropy_gradient_plus_its_divergence(self, model, cluster):
         state, _, pairs = cluster
@@ -322,7 +324,9 @@ class StructureLaws(_Laws):
             return model.friction_matrix(unflat(state, x), pairs)
 
         x = flat(state)
-        entropy_gradient = torch.cat([torch.zeros(state.vel.numel(), dtype=self.dtype), torch.ones(4, dtype=self.dtype)])
+        entropy_gradient = torch.cat(
+            [torch.zeros(state.vel.numel(), dtype=self.dtype), torch.ones(4, dtype=self.dtype)]
+        )
         divergence = sum(
             torch.func.jvp(matrix, (x,), (unit,))[1][:, column] for column, unit in enumerate(torch.eye(len(x)).to(x))
         )
@@ -406,7 +410,9 @@ class StructureLaws(_Laws):
         thermo = model.thermo(model.configuration(pairs, state.species), state.entropy, state.species)
         curvature = torch.cat([mass.repeat_interleave(model.dimension), thermo.temperature / thermo.heat_capacity])
         ito = model.k_B * (curvature * model.friction_matrix(state, pairs).diagonal()).sum()
-        terms = torch.cat([(g * d).reshape(-1) for g, d in zip(gradient, (state.vel, drift.vel, drift.entropy), strict=True)])
+        terms = torch.cat(
+            [(g * d).reshape(-1) for g, d in zip(gradient, (state.vel, drift.vel, drift.entropy), strict=True)]
+        )
         assert mismatch(terms.sum() + ito, 0.0 * ito, terms.abs().sum()) < self.exact
         assert ito > 1e-3 * terms.abs().sum()
 

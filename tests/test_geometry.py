@@ -167,6 +167,27 @@ def test_particles_out_of_reach_have_no_pairs(count):
     assert torch.equal(pairs.total(pairs.displacement), torch.zeros(count, 3, dtype=torch.float64))
 
 
+@pytest.mark.parametrize(
+    "extent",
+    [(2e3, 2e3), (3e4, 1e5), (1e7, 1.0), (3e3, 3e3, 0.5), (1e6, 0.1, 0.1), (0.1, 0.1, 1e6), (1e5, 1e5, 1e5), (60.0, 60.0, 60.0)],
+    ids=str,
+)
+@pytest.mark.parametrize("periodic", [False, True], ids=["free", "periodic"])
+def test_a_thin_or_dilute_system_has_its_pairs(extent, periodic):
+    dimension = len(extent)
+    generator = torch.Generator().manual_seed(0)
+    first = torch.rand(500, dimension, generator=generator, dtype=torch.float64) * torch.tensor(extent)
+    pos = torch.cat([first, first + 0.5 / dimension**0.5])
+    box = Box.orthorhombic([max(x, 2.0) for x in extent]) if periodic else Box.free(dimension)
+    displacement = pos[:, None] - pos[None]
+    if periodic:
+        lengths = torch.tensor(box.lengths)
+        displacement = displacement - lengths * torch.round(displacement / lengths)
+    near = (displacement.norm(dim=2) < CUTOFF).triu(1).nonzero()
+    assert torch.equal(neighbor_pairs(pos, box, CUTOFF).index.T, near)
+    assert len(near) >= 500
+
+
 def test_wrapped_positions_are_in_the_cell_and_differ_by_lattice_vectors(box):
     pos = scatter(box, spread=4.0) - 3.0
     wrapped = box.wrap(pos, 0.9)
@@ -303,7 +324,13 @@ def test_pair_noise_is_normal_and_uncorrelated():
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [((-1, 0, 3), "seed"), ((2**64, 0, 3), "seed"), ((0, 2**32, 3), "step"), ((0, -1, 3), "step"), ((0, 0, 5), "at most 4")],
+    [
+        ((-1, 0, 3), "seed"),
+        ((2**64, 0, 3), "seed"),
+        ((0, 2**32, 3), "step"),
+        ((0, -1, 3), "step"),
+        ((0, 0, 5), "at most 4"),
+    ],
 )
 def test_noise_out_of_its_range_is_an_error(arguments, message):
     with pytest.raises(ValueError, match=message):

@@ -133,7 +133,8 @@ def test_a_seed_is_a_trajectory_bit_for_bit(scheme):
     name = next(key for key, value in INTEGRATORS.items() if value is scheme)
     state = scattered(model, 20, box=box)
     first, again, other = (
-        simulate(model, state, box=box, dt=0.005, steps=20, integrator=name, seed=seed) for seed in (2**63 + 5, 2**63 + 5, 5)
+        simulate(model, state, box=box, dt=0.005, steps=20, integrator=name, seed=seed)
+        for seed in (2**63 + 5, 2**63 + 5, 5)
     )
     for quantity in ("positions", "velocities", "entropies"):
         assert torch.equal(getattr(first, quantity), getattr(again, quantity))

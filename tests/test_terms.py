@@ -98,7 +98,10 @@ class TestEquationOfState:
     def test_energy_is_convex_with_positive_temperature_and_pressure(self, model):
         entropy, volume = (x.requires_grad_() for x in random_states())
         thermo = model.equation_of_state(entropy, volume, species_of(model, 200))
-        rows = [torch.autograd.grad(x.sum(), (entropy, volume), retain_graph=True) for x in (thermo.temperature, -thermo.pressure)]
+        rows = [
+            torch.autograd.grad(x.sum(), (entropy, volume), retain_graph=True)
+            for x in (thermo.temperature, -thermo.pressure)
+        ]
         determinant = rows[0][0] * rows[1][1] - rows[0][1] * rows[1][0]
         assert (thermo.temperature > 0).all()
         assert (thermo.pressure > 0).all()

@@ -119,7 +119,7 @@ class DissipativeBracket:
         return self.pairs.total(dense_tensor(self.drag, self.pairs.direction))
 
     def noise_work(self) -> Tensor:
-        """Kinetic energy k_B/2 Σ_j tr G_ij / m_j that the noise creates on the partners, half of it drawn from i, ``[N]``."""
+        """k_B/2 Σ_j tr G_ij / m_j, ``[N]``: what i pays of the kinetic energy that noise creates on its partners."""
         first, second = self.pairs.ends(1.0 / self.mass)
         trace = 0.5 * self.k_B * self.trace()
         return self.pairs.total_of_ends(trace * second, trace * first)

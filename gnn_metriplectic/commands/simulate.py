@@ -14,7 +14,6 @@ from gnn_metriplectic.models import State
 from gnn_metriplectic.systems import ensure_dataset, read_split
 from gnn_metriplectic.trajectory import read_trajectory
 
-
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 

@@ -55,7 +55,8 @@ def main(config: DictConfig) -> float:
         **plain(config.scores),
     )
     print_table(metrics)
-    print(f"\nbest checkpoint   {out / 'best.ckpt'}\nscores            {out / 'metrics.json'}\nreport            {out / 'report.html'}")
+    for what, file in (("checkpoint", "best.ckpt"), ("scores", "metrics.json"), ("report", "report.html")):
+        print(f"{what:12}{out / file}")
     return min(curve.get("val", [float("nan")]))
 
 

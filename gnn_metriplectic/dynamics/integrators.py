@@ -84,7 +84,8 @@ class EnergyConserving(Integrator):
 
         r' = r + dt v + ½ dt² a(r, S)
         m (v' - v) = ½ dt Σ_j (f_ij + f'_ij) + dt Σ_j F_ij(v̄) + noise,    v̄ = ½ (v + v')
-        ε_i' = ε_i - Σ_j ½ dt (i's share of f_ij + f'_ij)·v̄_ij - ½ Σ_j (F_ij dt + F̃_ij)·v̄_ij + Σ_j (q_ij dt + heat noise)
+        ε_i' = ε_i - Σ_j ½ dt (i's share of f_ij + f'_ij)·v̄_ij - ½ Σ_j (F_ij dt + F̃_ij)·v̄_ij
+               + Σ_j (q_ij dt + heat noise)
         S' from U(S', V') = ε'
 
     m (v' - v)·v̄ is the change of kinetic energy whatever v' is, so the total energy is exact even

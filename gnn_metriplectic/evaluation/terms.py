@@ -51,7 +51,12 @@ def term_curves(model: MetriplecticModel, *, temperature: float, volume: float) 
             "xlabel": r"$r$ / cutoff",
             "ylabel": r"$W$ × mean volume",
         },
-        "Friction": {"x": rho, "curves": amplitudes, "xlabel": r"$r$ / cutoff", "ylabel": "energy / (speed² time) × energy"},
+        "Friction": {
+            "x": rho,
+            "curves": amplitudes,
+            "xlabel": r"$r$ / cutoff",
+            "ylabel": "energy / (speed² time) × energy",
+        },
         "Heat conduction": {
             "x": rho,
             "curves": heat,

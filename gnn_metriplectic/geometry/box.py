@@ -45,7 +45,8 @@ class Box:
             raise ValueError(f"box lattice {rows} or shear rate {self.shear_rate} is not finite")
         if any(rows[i][j] != 0.0 for i in range(self.dimension) for j in range(i + 1, self.dimension)):
             raise ValueError(
-                f"box lattice {rows} is not lower triangular: rotate the system so that a is along x and b in the xy plane"
+                f"box lattice {rows} is not lower triangular: rotate the system so that a is along x and b in the "
+                "xy plane"
             )
         if any(rows[i][i] <= 0.0 for i in range(self.dimension)):
             raise ValueError(f"box lengths {[rows[i][i] for i in range(self.dimension)]} must be positive")

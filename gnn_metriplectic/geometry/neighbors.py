@@ -180,21 +180,38 @@ def _search(backend: str, device: torch.device):
     return _vesin_search
 
 
+# vesin spreads at most this many cells over the system in proportion to its extents, and divides by zero where
+# a thin direction gets none
+_VESIN_CELLS = 1e5
+
+
 @lru_cache(maxsize=8)
-def _vesin_list(radius: float) -> NeighborList:
-    return NeighborList(cutoff=radius, full_list=False)
+def _vesin_list(radius: float, algorithm: str) -> NeighborList:
+    return NeighborList(cutoff=radius, full_list=False, algorithm=algorithm)
 
 
 def _vesin_search(pos: Tensor, box: Box, radius: float, time: float) -> tuple[Tensor, Tensor, Tensor]:
     dimension = box.dimension
-    points = torch.zeros(pos.shape[0], 3, dtype=torch.float64)
+    count = pos.shape[0]
+    points = torch.zeros(count, 3, dtype=torch.float64)
     points[:, :dimension] = pos
     cell = torch.eye(3, dtype=torch.float64)
     periodic = torch.zeros(3, dtype=torch.bool)
     if not box.is_free:
         cell[:dimension, :dimension] = box.lattice_at(time)
         periodic[:dimension] = True
-    i, j, shift = _vesin_list(radius).compute(points, cell, periodic=periodic, quantities="ijS")
+    algorithm = "auto"
+    extent = points.amax(dim=0) - points.amin(dim=0) if count else torch.zeros(3)
+    extent = torch.where(periodic, 1.0 / torch.linalg.inv(cell).norm(dim=0), extent)
+    cells = (extent / radius).clamp(min=1.0)
+    excess = float(cells.prod()) / _VESIN_CELLS
+    if excess > 1.0 and dimension == 2:  # one more point, out of reach, makes the plane thick enough
+        cells[2] = 3.0 + excess**0.5
+        points = torch.cat([points, points[:1] + torch.tensor([0.0, 0.0, float(cells[2]) * radius])])
+        excess *= float(cells[2])
+    if excess > 1.0 and float(cells.min()) < 2.0 * excess ** (1.0 / 3.0):
+        algorithm = "brute_force"
+    i, j, shift = _vesin_list(radius, algorithm).compute(points, cell, periodic=periodic, quantities="ijS")
     return i.long().to(pos.device), j.long().to(pos.device), shift[:, :dimension].long().to(pos.device)
 
 

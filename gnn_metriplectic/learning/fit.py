@@ -176,7 +176,9 @@ def fit(
             save_on_train_epoch_end=False,
         )
         resume = _resume_from(ckpt_path, folder)
-        run = _trainer(steps // steps_per_epoch, clip, folder, logger, [checkpoints, History(), *callbacks], trainer or {})
+        run = _trainer(
+            steps // steps_per_epoch, clip, folder, logger, [checkpoints, History(), *callbacks], trainer or {}
+        )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
             warnings.filterwarnings("ignore", ".*exists and is not empty.*")

@@ -110,7 +110,8 @@ class MetriplecticModule(lightning.LightningModule):
         loss, measured = self._loss(batch)
         if not torch.isfinite(loss):
             raise ValueError(
-                f"the loss is {float(loss)} at step {self.global_step}: lower optimizer.lr, or look for outliers in the data"
+                f"the loss is {float(loss)} at step {self.global_step}: lower optimizer.lr, or look for outliers in "
+                "the data"
             )
         self.log("train/loss", measured["loss"], prog_bar=True, batch_size=batch.num_graphs)
         self.log("negentropy", measured["negentropy"], batch_size=batch.num_graphs)

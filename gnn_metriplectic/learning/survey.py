@@ -95,7 +95,8 @@ def inspect(traj: Trajectory, *, cutoff: float | None = None) -> Survey:
             )
         if lag == 1 and below.size:
             notes.append(
-                "velocities lose a tenth or more from frame to frame: frames are widely spaced, friction may come out low"
+                "velocities lose a tenth or more from frame to frame: frames are widely spaced, and friction may come "
+                "out low"
             )
     return Survey(
         len(traj),

@@ -31,7 +31,9 @@ class _Job:
     seed: int
 
 
-def ensure_dataset(settings: dict[str, Any], folder: str | os.PathLike[str], *, seed: int, workers: int | None = None) -> Path:
+def ensure_dataset(
+    settings: dict[str, Any], folder: str | os.PathLike[str], *, seed: int, workers: int | None = None
+) -> Path:
     """Generate what is missing of a system's trajectories; each file has its own seed.
 
     Args:
@@ -121,9 +123,7 @@ def _one_thread() -> None:
 
 
 def _generate(system, job: _Job) -> None:
-    system.generate(
-        job.path, scenario=job.scenario, temperature=job.temperature, frames=job.frames, seed=job.seed
-    )
+    system.generate(job.path, scenario=job.scenario, temperature=job.temperature, frames=job.frames, seed=job.seed)
 
 
 def _write(path: Path, text: str) -> None:

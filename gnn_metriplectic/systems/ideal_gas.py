@@ -85,9 +85,7 @@ class IdealGasSystem:
         state = State.equilibrium(model, pos, rest, temperature=temperature, seed=stages[0])
         bath = Thermostat(temperature, 20.0 * self.dt)
         steps = self.equilibration
-        quiet = simulate(
-            model, state, box=rest, dt=self.dt, steps=steps, every=steps, seed=stages[1], thermostat=bath
-        )
+        quiet = simulate(model, state, box=rest, dt=self.dt, steps=steps, every=steps, seed=stages[1], thermostat=bath)
         state = State.equilibrium(model, quiet.positions[-1], rest, temperature=temperature, seed=stages[2])
         box, forcing = rest, None
         if scenario == "taylor_green":

@@ -6,6 +6,8 @@ tangent through the layers costs one more matrix product and no autograd graph o
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -27,7 +29,7 @@ class ScalarNetwork(nn.Module):
     def __init__(self, outputs: int, *, width: int, depth: int) -> None:
         super().__init__()
         sizes = [1] + [width] * depth + [outputs]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         # inputs live on [0, 1]: spread the kinks of the first layer over it
         nn.init.normal_(self.layers[0].weight, std=3.0)
         nn.init.uniform_(self.layers[0].bias, -3.0, 3.0)
