@@ -24,13 +24,14 @@ def ideal_gas(
     k_B: float = K_B,
     volume: float = 0.3,
     viscosity: float = 1.5,
+    conductivity: float = 1.0,
     atoms: float = 10.0,
 ) -> MetriplecticModel:
     """The analytic model: C = 15 k_B for ten atoms, so that Itô terms are several percent."""
     return MetriplecticModel(
         LucyKernel(1.0, dimension=dimension),
         IdealGas(atoms=atoms, k_B=K_B, temperature=TEMPERATURE, volume=volume),
-        SDPDFriction(shear_viscosity=viscosity, bulk_viscosity=0.4 * viscosity, conductivity=1.0),
+        SDPDFriction(shear_viscosity=viscosity, bulk_viscosity=0.4 * viscosity, conductivity=conductivity),
         mass=mass,
         k_B=k_B,
         dt=0.01,
@@ -64,6 +65,7 @@ def learned_model(dimension: int, *, mass: float | list[float] = 1.0, seed: int 
         with torch.no_grad():
             model.kernel.network.layers[-1].weight.mul_(5.0)
             model.friction.radial.layers[-1].weight.mul_(3.0)
+            model.friction.squared_scale[2] *= 0.2
             state_law = model.equation_of_state
             state_law.second.add_(2.0)
             state_law.last.add_(2.0)

@@ -398,7 +398,7 @@ class StructureLaws(_Laws):
         # with the square of the gap or faster; the force, which is the slope of the energy, linearly or faster
         near, far = change(1e-3), change(1e-2)
         for term, (small, large) in enumerate(zip(near, far, strict=True)):
-            assert 0.0 < large
+            assert large > 0.0
             assert small < large / (8.0 if term == 1 else 60.0)
 
     def test_drift_conserves_energy_with_the_noise_it_belongs_to(self, model, cluster):
@@ -462,7 +462,7 @@ class StepLaws(_Laws):
 
 @torch.no_grad()
 def conservation(model: MetriplecticModel, state: State, box: Box, dt: float, steps: int) -> tuple[float, float, float]:
-    """Largest change of the energy over kinetic energy and of the momentum over Σ m|v|, and energy that changed form."""
+    """Largest change of the energy over kinetic energy, of the momentum over Σ m|v|, and of the kinetic energy."""
     scheme = EnergyConserving(model, box, dt, seed=5)
     frame = scheme.start(state)
     energy, kinetic = model.energy(state, frame.configuration.pairs), model.kinetic_energy(state)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gnn_metriplectic.geometry import Box, neighbor_pairs, pair_normals, transition_pairs
+from gnn_metriplectic.geometry import Box, neighbor_pairs, neighbors, pair_normals, transition_pairs
 from gnn_metriplectic.geometry.noise import philox
 
 BOXES = {
@@ -169,7 +169,16 @@ def test_particles_out_of_reach_have_no_pairs(count):
 
 @pytest.mark.parametrize(
     "extent",
-    [(2e3, 2e3), (3e4, 1e5), (1e7, 1.0), (3e3, 3e3, 0.5), (1e6, 0.1, 0.1), (0.1, 0.1, 1e6), (1e5, 1e5, 1e5), (60.0, 60.0, 60.0)],
+    [
+        (2e3, 2e3),
+        (3e4, 1e5),
+        (1e7, 1.0),
+        (3e3, 3e3, 0.5),
+        (1e6, 0.1, 0.1),
+        (0.1, 0.1, 1e6),
+        (1e5, 1e5, 1e5),
+        (40.0, 40.0, 40.0),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("periodic", [False, True], ids=["free", "periodic"])
@@ -186,6 +195,18 @@ def test_a_thin_or_dilute_system_has_its_pairs(extent, periodic):
     near = (displacement.norm(dim=2) < CUTOFF).triu(1).nonzero()
     assert torch.equal(neighbor_pairs(pos, box, CUTOFF).index.T, near)
     assert len(near) >= 500
+
+
+@pytest.mark.parametrize("time", TIMES)
+def test_search_for_dilute_systems_finds_what_vesin_finds(box, time, monkeypatch):
+    pos = scatter(box, spread=2.0)
+    expected = as_dict(neighbor_pairs(pos, box, CUTOFF, time))
+    monkeypatch.setattr(neighbors, "_VESIN_CELLS", 1.0)
+    searched = []
+    search = neighbors._sparse_search
+    monkeypatch.setattr(neighbors, "_sparse_search", lambda *arguments: searched.append(1) or search(*arguments))
+    assert_same_pairs(as_dict(neighbor_pairs(pos, box, CUTOFF, time)), expected)
+    assert searched == [1]
 
 
 def test_wrapped_positions_are_in_the_cell_and_differ_by_lattice_vectors(box):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import ideal_gas, learned_model, learned_settings, mismatch, pairs_of_state, scattered
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 from gnn_metriplectic.dynamics.integrators import EnergyConserving, EulerMaruyama
@@ -20,7 +20,7 @@ from gnn_metriplectic.terms import Friction, FrictionTerm
 
 def copies(state: State, count: int) -> State:
     """The same particles many times, out of reach of one another."""
-    number, dimension = state.pos.shape
+    dimension = state.pos.shape[1]
     side = 1 + int(count ** (1.0 / dimension))
     corner = 5.0 * torch.cartesian_prod(*[torch.arange(side)] * dimension)[:count].to(state.pos)
     species = None if state.species is None else state.species.repeat(count)
@@ -54,7 +54,18 @@ def one_among_heavy(model_of, dimension: int) -> tuple[MetriplecticModel, State]
     return model, replace(state, species=torch.tensor([0, 1, 1, 1]))
 
 
-MODELS = pytest.mark.parametrize("model_of", [ideal_gas, learned_model], ids=["gas", "learned"])
+def viscous_gas(dimension: int, **options) -> MetriplecticModel:
+    """Friction that acts before forces do: their work is booked along the path, not at the midpoint velocity."""
+    return ideal_gas(dimension, viscosity=40.0, **options)
+
+
+def viscous_learned(dimension: int, **options) -> MetriplecticModel:
+    model = learned_model(dimension, **options)
+    model.friction.squared_scale.mul_(torch.tensor([30.0, 30.0, 1.0]))
+    return model
+
+
+MODELS = pytest.mark.parametrize("model_of", [viscous_gas, viscous_learned], ids=["gas", "learned"])
 
 
 @MODELS
@@ -78,7 +89,7 @@ def test_density_of_a_transition_integrates_to_one(model_of, integrator):
     first, second = transition(model, start, end)
     nll = negative_log_likelihood(model, start, end, (first, second), dt, integrator=integrator)[::3]
     cell = torch.stack([axis[1] - axis[0] for axis in axes]).prod()
-    assert float(torch.exp(-nll).sum() * cell) == pytest.approx(1.0, abs=1e-5)
+    assert float(torch.exp(-nll).sum() * cell) == pytest.approx(1.0, abs=1e-4)
 
 
 @MODELS
@@ -99,7 +110,7 @@ def test_residuals_of_steps_among_heavy_partners_are_white(model_of, dimension):
 
 def test_density_is_that_of_the_sampled_steps():
     # the mean of p / q over samples of p, q another density, tells p: here the mean of exp(nll - nll of a moved model)
-    model, state = one_among_heavy(ideal_gas, 2)
+    model, state = one_among_heavy(viscous_gas, 2)
     count, dt = 8000, 0.3 / drag_rate(model, state)
     start = copies(state, count)
     end = one_step(model, start, dt)
@@ -146,13 +157,15 @@ def scores(model: MetriplecticModel, start: State, end: State, dt: float, mask: 
         changed.log_k_B = model.log_k_B + parameters[0]
         return negative_log_likelihood(changed, start, end, pairs, dt)[mask].view(blocks, -1).mean(dim=1)
 
-    zero = torch.zeros(3, dtype=torch.float64)
-    gradients = torch.autograd.functional.jacobian(nll, zero)
-    hessian = torch.autograd.functional.hessian(lambda p: nll(p).mean(), zero)
-    return gradients, hessian
+    def slopes(at: Tensor) -> Tensor:
+        return torch.stack([torch.func.jvp(nll, (at,), (unit,))[1] for unit in torch.eye(3, dtype=at.dtype)], dim=1)
+
+    width = 1e-3 * torch.eye(3, dtype=torch.float64)
+    hessian = torch.stack([(slopes(step) - slopes(-step)).mean(dim=0) / 2e-3 for step in width])
+    return slopes(torch.zeros(3, dtype=torch.float64)), 0.5 * (hessian + hessian.T)
 
 
-@pytest.mark.parametrize("model_of", [ideal_gas, learned_model], ids=["gas", "learned"])
+@MODELS
 def test_scores_at_the_true_parameters_have_zero_mean(model_of):
     model, state = one_among_heavy(model_of, 3)
     count, dt = 8000, 0.4 / drag_rate(model, state)
@@ -164,22 +177,25 @@ def test_scores_at_the_true_parameters_have_zero_mean(model_of):
     assert (torch.linalg.eigvalsh(hessian) > 0).all()
     # the spread of the scores is the curvature of the likelihood: only a density has both equal
     information = torch.cov(gradients.T) * count / 40
-    assert mismatch(information[0, 0], hessian[0, 0]) < 0.8
+    assert 0.4 < float(information[0, 0] / hessian[0, 0]) < 1.9
 
 
-@pytest.mark.parametrize("reach", [0.1, 0.4])
-def test_friction_of_equal_masses_is_found_within_three_percent(reach):
-    model = ideal_gas(3)
-    single = scattered(model, 4, spacing=0.4)
-    dt, count = reach / drag_rate(model, single), 12000
+@pytest.mark.parametrize(
+    ("reach", "count"), [(0.4, 800), *(pytest.param(r, 6000, marks=pytest.mark.slow) for r in (0.1, 0.2, 0.4))]
+)
+def test_friction_among_equal_masses_is_found_within_three_percent(reach, count):
+    # a particle's likelihood leaves out what its partners answer; each of 15 has a fifteenth of the friction
+    model = viscous_gas(3, conductivity=40.0)
+    single = scattered(model, 16, spacing=0.3)
+    dt = reach / drag_rate(model, single)
     start = copies(single, count)
     start = State.equilibrium(model, start.pos, Box.free(3), temperature=1.0, seed=3)
     end = one_step(model, start, dt, seed=2)
-    everyone = torch.ones(4 * count, dtype=torch.bool)
+    everyone = torch.ones(16 * count, dtype=torch.bool)
     gradients, hessian = scores(model, start, end, dt, everyone, 40)
     offset = -torch.linalg.solve(hessian, gradients.mean(dim=0))
     error = torch.linalg.solve(hessian, gradients.T).std(dim=1) / 40**0.5
-    assert error.max() < 0.015
+    assert error.max() < (0.01 if count > 1000 and reach > 0.1 else 0.025)
     assert (offset.abs() < 0.03 + 3.0 * error).all()
 
 
@@ -213,10 +229,11 @@ def test_an_outer_acceleration_moves_the_mean():
     pairs = transition(model, state, end)
     for integrator in RESIDUALS:
         residual = [
-            RESIDUALS[integrator](model, state, end, pairs, 0.01, acceleration)[0][:, :3] for acceleration in (0.0, push)
+            RESIDUALS[integrator](model, state, end, pairs, 0.01, acceleration)[0][:, :3]
+            for acceleration in (0.0, push)
         ]
-        change = residual[0] - residual[1]
-        assert mismatch(change / change.norm(), push / push.norm()) < (0.6 if integrator == "energy_conserving" else 1e-9)
+        change = residual[0] - residual[1]  # each particle's in a unit of its own
+        assert mismatch(*(torch.nn.functional.normalize(x, dim=1) for x in (change, push))) < 1e-9
 
 
 @pytest.mark.parametrize("integrator", RESIDUALS)
@@ -271,7 +288,7 @@ def graph(module: MetriplecticModule, count: int) -> Data:
 
 
 def test_loss_of_a_batch_is_the_mean_over_the_particles_of_its_graphs():
-    with nn.utils.parametrize.cached(), torch.random.fork_rng():
+    with torch.random.fork_rng():
         torch.manual_seed(0)
         settings = learned_settings(3, [0.5, 2.0], entropy="observed")
         module = MetriplecticModule(settings, {"lr": 1e-3, "steps": 10, "warmup": 0.1}).double()
@@ -284,7 +301,7 @@ def test_loss_of_a_batch_is_the_mean_over_the_particles_of_its_graphs():
 
 
 def test_euler_maruyama_has_the_likelihood_of_its_steps():
-    model, state = one_among_heavy(ideal_gas, 3)
+    model, state = one_among_heavy(viscous_gas, 3)
     count, dt = 8000, 0.3 / drag_rate(model, state)
     start = copies(state, count)
     end = one_step(model, start, dt, scheme=EulerMaruyama)

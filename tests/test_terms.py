@@ -131,7 +131,7 @@ class TestEquationOfState:
         kinds = species_of(model, 5)
         energy = model.equation_of_state(entropy, volume, kinds).energy.clone()
         energy[3] = -1.0
-        with pytest.raises(ValueError, match="particle 3 has internal energy -1 .*no temperature"):
+        with pytest.raises(ValueError, match=r"particle 3 has internal energy -1 .*no temperature"):
             model.equation_of_state.entropy_of(energy, volume, entropy, kinds)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from gnn_metriplectic.trajectory import Trajectory
 # A block must hold a few origins for the longest lag, and ten blocks give an error bar good to a quarter.
 _BLOCK_LAGS = 1.25
 _MAX_BLOCKS = 10
+_AVERAGED = ("rdf", "msd", "vacf")
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def curves(
     max_lag_time: float,
     bins: int = 75,
     r_max: float | None = None,
-    rdf_frames: int = 200,
+    rdf_frames: int = 80,
 ) -> Curves:
     """Curves averaged over ``trajectories`` of one system and time step, weighted with their frames.
 
@@ -62,47 +63,66 @@ def curves(
         rdf_frames: about as many frames of each trajectory, evenly spread, enter the RDF.
 
     Raises:
-        ValueError: if there is none, if they differ in time step, dimension or number of particles,
-            or if one is shorter than ``max_lag_time``.
+        ValueError: if there is none, if they differ in time step or dimension, or if one is shorter
+            than ``max_lag_time``.
     """
     trajectories = as_list(trajectories)
-    first = trajectories[0]
-    for traj in trajectories[1:]:
-        same = abs(traj.dt - first.dt) < 1e-9 * first.dt and traj.positions.shape[1:] == first.positions.shape[1:]
-        if not same:
-            raise ValueError(f"{traj} and {first} cannot be averaged: time step, particles and dimension must agree")
     r_max = min(largest_radius(t) for t in trajectories) if r_max is None else r_max
-    found: dict[str, list[np.ndarray]] = {name: [] for name in ("rdf", "msd", "vacf", "kinetic_temperature")}
-    sums, frames = {"rdf": 0.0, "msd": 0.0, "vacf": 0.0}, sum(len(t) for t in trajectories)
-    histories = []
-    for traj in trajectories:
-        histories.append(kinetic_temperature(traj, _fitted_flow(traj)))
-        lags, squared = msd(traj, max_lag_time)
-        _, correlation = vacf(traj, max_lag_time)
-        sums["msd"] += squared * len(traj) / frames
-        sums["vacf"] += correlation * len(traj) / frames
-        edges = _block_edges(len(traj), len(lags))
-        every = max(1, len(traj) // rdf_frames)
-        for start, stop in itertools.pairwise(edges):
-            block = traj[start:stop]
-            r, g = rdf(block, bins=bins, r_max=r_max, every=every)
-            sums["rdf"] += g * len(block) / frames
-            found["rdf"].append(g)
-            # one block is the whole trajectory: nothing to compute again
-            found["msd"].append(squared if len(edges) == 2 else msd(block, max_lag_time)[1])
-            found["vacf"].append(correlation if len(edges) == 2 else vacf(block, max_lag_time)[1])
-            found["kinetic_temperature"].append(histories[-1][start:stop].mean())
+    return average([_curves_of(t, max_lag_time, bins, r_max, rdf_frames) for t in trajectories])
+
+
+def average(found: Sequence[Curves]) -> Curves:
+    """The mean of several curves, weighted with their frames; their blocks stand side by side.
+
+    Raises:
+        ValueError: if there is none, or if they differ in lags, bins or dimension.
+    """
+    if not found:
+        raise ValueError("there are no curves to average; give at least one")
+    first = found[0]
+    for other in found[1:]:
+        same_size = other.lags.shape == first.lags.shape and other.r.shape == first.r.shape
+        if not (same_size and other.dimension == first.dimension and np.allclose(other.lags, first.lags)):
+            raise ValueError("curves of different time step, lags, bins or dimension cannot be averaged")
+    weight = np.array([len(c.kinetic_temperature) for c in found]) / sum(len(c.kinetic_temperature) for c in found)
+    return replace(
+        first,
+        **{
+            name: np.average([getattr(c, name) for c in found], axis=0, weights=weight)
+            for name in ("rdf", "msd", "vacf")
+        },
+        mean_kinetic_temperature=float(weight @ [c.mean_kinetic_temperature for c in found]),
+        blocks={name: np.concatenate([c.blocks[name] for c in found]) for name in first.blocks},
+    )
+
+
+def _curves_of(traj: Trajectory, max_lag_time: float, bins: int, r_max: float, rdf_frames: int) -> Curves:
+    blocks: dict[str, list[np.ndarray]] = {name: [] for name in ("rdf", "msd", "vacf", "kinetic_temperature")}
+    history = kinetic_temperature(traj, _fitted_flow(traj))
+    lags, squared = msd(traj, max_lag_time)
+    _, correlation = vacf(traj, max_lag_time)
+    edges = _block_edges(len(traj), len(lags))
+    every, structure = max(1, len(traj) // rdf_frames), 0.0
+    for start, stop in itertools.pairwise(edges):
+        block = traj[start:stop]
+        r, g = rdf(block, bins=bins, r_max=r_max, every=every)
+        structure = structure + g * len(block) / len(traj)
+        blocks["rdf"].append(g)
+        # one block is the whole trajectory: nothing to compute again
+        blocks["msd"].append(squared if len(edges) == 2 else msd(block, max_lag_time)[1])
+        blocks["vacf"].append(correlation if len(edges) == 2 else vacf(block, max_lag_time)[1])
+        blocks["kinetic_temperature"].append(history[start:stop].mean())
     return Curves(
         r=r,
-        rdf=sums["rdf"],
+        rdf=structure,
         lags=lags,
-        msd=sums["msd"],
-        vacf=sums["vacf"],
-        times=(first.times - first.times[0]).numpy(),
-        kinetic_temperature=histories[0],
-        mean_kinetic_temperature=float(np.concatenate(histories).mean()),
-        dimension=msd_dimension(first),
-        blocks={name: np.stack(values) for name, values in found.items()},
+        msd=squared,
+        vacf=correlation,
+        times=(traj.times - traj.times[0]).numpy(),
+        kinetic_temperature=history,
+        mean_kinetic_temperature=float(history.mean()),
+        dimension=msd_dimension(traj),
+        blocks={name: np.stack(values) for name, values in blocks.items()},
     )
 
 

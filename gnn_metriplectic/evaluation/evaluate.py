@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from gnn_metriplectic.analysis.curves import Curves, curves
+from gnn_metriplectic.analysis.curves import average
 from gnn_metriplectic.analysis.metrics import write_metrics
 from gnn_metriplectic.analysis.report import write_report
 from gnn_metriplectic.analysis.scores import floor, score
 from gnn_metriplectic.analysis.structure import largest_radius
-from gnn_metriplectic.evaluation.rollouts import Rollout, roll_out
+from gnn_metriplectic.evaluation.rollouts import Job, Outcome, Rollout, roll_out
 from gnn_metriplectic.evaluation.terms import term_curves
 from gnn_metriplectic.geometry import neighbor_pairs
 from gnn_metriplectic.learning import load, read_checkpoint
@@ -73,11 +73,13 @@ def evaluate(
         "entropy": {},
     }
     scenarios: dict[str, dict[str, Any]] = {}
+    outcomes = _outcomes(checkpoint, truths, integrator, seed, {"max_lag_time": max_lag_time, "bins": bins})
+    settings = {"max_lag_time": max_lag_time, "window": window}
     for name, runs in truths.items():
-        rollouts = roll_out(checkpoint, runs, integrator=integrator, seed=seed)
-        settings = {"max_lag_time": max_lag_time, "bins": bins, "r_max": min(largest_radius(t) for t in runs)}
-        found = [_curves(side, settings) for side in (runs, [r.run for r in rollouts])]
-        scores = score(found[1], found[0], window=window, max_lag_time=max_lag_time)
+        rollouts = [outcome.rollout for outcome in outcomes[name]]
+        parts = [outcome.truth for outcome in outcomes[name]]
+        truth, learned = average(parts), average([outcome.model for outcome in outcomes[name]])
+        scores = score(learned, truth, **settings)
         scores["temperature"] = float(np.mean([r.series["temperature"].mean() for r in rollouts]))
         scores["encoded_temperature"] = _encoded_temperature(model, runs)
         scores["energy_drift"] = max(r.energy_drift for r in rollouts)
@@ -85,14 +87,13 @@ def evaluate(
         metrics["scores"][name] = scores
         if len(runs) > 1:
             half = len(runs) // 2
-            halves = [_curves(part, settings) for part in (runs[:half], runs[half:])]
-            metrics["floor"][name] = floor(*halves, window=window, max_lag_time=max_lag_time)
+            metrics["floor"][name] = floor(average(parts[:half]), average(parts[half:]), **settings)
         if not metrics["entropy"]:
             metrics["entropy"] = entropy_diagnostics(model, runs[0], rollouts[0])
         scenarios[name] = {
             "truth": runs,
             "model": [r.run for r in rollouts],
-            "curves": {"truth": found[0], "model": found[1]},
+            "curves": {"truth": truth, "model": learned},
             "series": rollouts[0].series,
             "encoded_entropies": _encoded(model, runs[0]),
         }
@@ -139,8 +140,23 @@ def entropy_diagnostics(model: MetriplecticModel, truth: Trajectory, rollout: Ro
     }
 
 
-def _curves(runs: list[Trajectory], settings: dict[str, Any]) -> Curves:
-    return curves([run[int(SETTLING * len(run)) :] for run in runs], **settings)
+def _outcomes(
+    checkpoint: str | os.PathLike[str],
+    truths: dict[str, list[Trajectory]],
+    integrator: str,
+    seed: int,
+    settings: dict[str, Any],
+) -> dict[str, list[Outcome]]:
+    jobs, names = [], []
+    for name, runs in truths.items():
+        shared = {**settings, "r_max": min(largest_radius(t) for t in runs)}
+        for number, truth in enumerate(runs):
+            jobs.append(Job(os.fspath(checkpoint), truth, integrator, seed + number, SETTLING, shared))
+            names.append(name)
+    found: dict[str, list[Outcome]] = {}
+    for name, outcome in zip(names, roll_out(jobs), strict=True):
+        found.setdefault(name, []).append(outcome)
+    return found
 
 
 def _pairs(traj: Trajectory, frame: int, cutoff: float):

@@ -6,11 +6,15 @@ import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
+import freud
 import numpy as np
 import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gnn_metriplectic.analysis.conservation import energy_drift, momentum_drift
+from gnn_metriplectic.analysis.curves import Curves, curves
 from gnn_metriplectic.dynamics import forcing_from, simulate
 from gnn_metriplectic.geometry import neighbor_pairs
 from gnn_metriplectic.learning import load
@@ -41,39 +45,61 @@ class Rollout:
     momentum_drift: float
 
 
-def roll_out(
-    checkpoint: str | os.PathLike[str], truths: list[Trajectory], *, integrator: str, seed: int
-) -> list[Rollout]:
-    """Run the model in float64 from the first frame of each trajectory for as long as that lasts.
+@dataclass(frozen=True)
+class Job:
+    """One rollout to do beside one true trajectory, and how to look at both.
 
-    One process a core; each rollout has its own seed.
+    Attributes:
+        checkpoint: of the model.
+        truth: the rollout starts from its first frame and lasts as long.
+        integrator: of the rollout.
+        seed: of its noise.
+        settling: share of either trajectory that passes before curves are taken.
+        curves: settings of `gnn_metriplectic.analysis.curves`.
     """
-    jobs = [
-        (os.fspath(checkpoint), truth[:1], (len(truth) - 1) * truth.dt, integrator, seed + k)
-        for k, truth in enumerate(truths)
-    ]
+
+    checkpoint: str
+    truth: Trajectory
+    integrator: str
+    seed: int
+    settling: float
+    curves: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A rollout and the curves of truth and model."""
+
+    rollout: Rollout
+    truth: Curves
+    model: Curves
+
+
+def roll_out(jobs: list[Job]) -> list[Outcome]:
+    """Do rollouts in float64, one process a core."""
     workers = min(os.cpu_count() or 1, len(jobs))
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        return list(pool.map(_roll_out, jobs))
+    bar = Progress(TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with bar, ProcessPoolExecutor(workers, mp_context=context) as pool:
+        return list(bar.track(pool.map(_roll_out, jobs), total=len(jobs)))
 
 
-def _roll_out(job: tuple[str, Trajectory, float, str, int]) -> Rollout:
+def _roll_out(job: Job) -> Outcome:
     torch.set_num_threads(1)
-    checkpoint, start, duration, integrator, seed = job
-    model = load(checkpoint).double()
-    forcing = forcing_from(start.forcing)
+    freud.parallel.set_num_threads(1)
+    model, truth = load(job.checkpoint).double(), job.truth
     run = simulate(
         model,
-        State.from_frame(start, 0, model),
-        box=start.box,
+        State.from_frame(truth, 0, model),
+        box=truth.box,
         dt=model.dt,
-        steps=int(duration / model.dt * (1.0 + 1e-9)),
-        integrator=integrator,
-        seed=seed,
-        forcing=forcing,
+        steps=int((len(truth) - 1) * truth.dt / model.dt * (1.0 + 1e-9)),
+        integrator=job.integrator,
+        seed=job.seed,
+        forcing=forcing_from(truth.forcing),
     )
-    return measure(model, run)
+    found = [curves(side[int(job.settling * len(side)) :], **job.curves) for side in (truth, run)]
+    return Outcome(measure(model, run), *found)
 
 
 @torch.no_grad()

@@ -180,39 +180,74 @@ def _search(backend: str, device: torch.device):
     return _vesin_search
 
 
-# vesin spreads at most this many cells over the system in proportion to its extents, and divides by zero where
-# a thin direction gets none
+# vesin spreads at most this many cells over a system in proportion to its extents (and divides by zero, which ends
+# the process, where a thin direction gets none)
 _VESIN_CELLS = 1e5
 
 
 @lru_cache(maxsize=8)
-def _vesin_list(radius: float, algorithm: str) -> NeighborList:
-    return NeighborList(cutoff=radius, full_list=False, algorithm=algorithm)
+def _vesin_list(radius: float, threads: int) -> NeighborList:
+    return NeighborList(cutoff=radius, full_list=False, n_threads=threads)
 
 
 def _vesin_search(pos: Tensor, box: Box, radius: float, time: float) -> tuple[Tensor, Tensor, Tensor]:
     dimension = box.dimension
-    count = pos.shape[0]
-    points = torch.zeros(count, 3, dtype=torch.float64)
+    points = torch.zeros(pos.shape[0], 3, dtype=torch.float64)
     points[:, :dimension] = pos
     cell = torch.eye(3, dtype=torch.float64)
     periodic = torch.zeros(3, dtype=torch.bool)
     if not box.is_free:
         cell[:dimension, :dimension] = box.lattice_at(time)
         periodic[:dimension] = True
-    algorithm = "auto"
-    extent = points.amax(dim=0) - points.amin(dim=0) if count else torch.zeros(3)
-    extent = torch.where(periodic, 1.0 / torch.linalg.inv(cell).norm(dim=0), extent)
-    cells = (extent / radius).clamp(min=1.0)
-    excess = float(cells.prod()) / _VESIN_CELLS
-    if excess > 1.0 and dimension == 2:  # one more point, out of reach, makes the plane thick enough
-        cells[2] = 3.0 + excess**0.5
-        points = torch.cat([points, points[:1] + torch.tensor([0.0, 0.0, float(cells[2]) * radius])])
-        excess *= float(cells[2])
-    if excess > 1.0 and float(cells.min()) < 2.0 * excess ** (1.0 / 3.0):
-        algorithm = "brute_force"
-    i, j, shift = _vesin_list(radius, algorithm).compute(points, cell, periodic=periodic, quantities="ijS")
+    if points.shape[0] > 1:
+        extent = points.amax(dim=0) - points.amin(dim=0)
+        heights = 1.0 / torch.linalg.inv(cell).norm(dim=0)
+        cells = (torch.where(periodic, heights, extent) / radius).clamp(min=1.0)
+        excess = float(cells.prod()) / _VESIN_CELLS
+        if excess > 0.5 and float(cells.min()) < 3.0 * excess ** (1.0 / 3.0):
+            return _sparse_search(pos, box, radius, time)
+    i, j, shift = _vesin_list(radius, torch.get_num_threads()).compute(
+        points, cell, periodic=periodic, quantities="ijS"
+    )
     return i.long().to(pos.device), j.long().to(pos.device), shift[:, :dimension].long().to(pos.device)
+
+
+def _sparse_search(pos: Tensor, box: Box, radius: float, time: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Cells by sorting, for thin and dilute systems; only occupied cells take memory."""
+    pos, dimension = pos.double(), box.dimension
+    if box.is_free:
+        origin = pos.amin(dim=0)
+        lattice = torch.diag((pos.amax(dim=0) - origin).clamp(min=radius) * (1.0 + 1e-9))
+    else:
+        origin, lattice = torch.zeros_like(pos[0]), box.lattice_at(time).to(pos)
+    inverse = torch.linalg.inv(lattice)
+    heights = 1.0 / inverse.norm(dim=0)
+    counts = torch.floor(heights / radius).clamp(min=1.0, max=2.0**20)
+    fractional = (pos - origin) @ inverse
+    home = torch.floor(fractional)
+    # round-off must not place a particle beyond the last cell
+    place = torch.minimum(torch.floor((fractional - home) * counts), counts - 1.0).long()
+    home, counts = home.long(), counts.long()
+    reach = torch.ceil(radius / (heights / counts) - 1e-9).long().tolist()
+    stride = torch.cat([counts.new_ones(1), counts.cumprod(dim=0)[:-1]])
+    keys, order = torch.sort((place * stride).sum(dim=1))
+    found = []
+    steps = [torch.arange(-n, n + 1, device=pos.device) for n in reach]
+    for step in torch.cartesian_prod(*steps).view(-1, dimension):
+        image = torch.div(place + step, counts, rounding_mode="floor")
+        key = ((place + step - image * counts) * stride).sum(dim=1)
+        begin, end = torch.searchsorted(keys, key), torch.searchsorted(keys, key, right=True)
+        if box.is_free:
+            end = torch.where((image == 0).all(dim=1), end, begin)
+        size = end - begin
+        i = torch.repeat_interleave(torch.arange(len(pos), device=pos.device), size)
+        within = torch.arange(len(i), device=pos.device) - torch.repeat_interleave(size.cumsum(dim=0) - size, size)
+        j = order[begin[i] + within]
+        shift = image[i] + home[i] - home[j]
+        near = torch.linalg.vector_norm(pos[j] + shift.double() @ lattice - pos[i], dim=1) < radius
+        keep = near & (i < j)
+        found.append((i[keep], j[keep], shift[keep]))
+    return tuple(torch.cat(column) for column in zip(*found, strict=True))
 
 
 def _torch_cluster_search(pos: Tensor, box: Box, radius: float, time: float) -> tuple[Tensor, Tensor, Tensor]:

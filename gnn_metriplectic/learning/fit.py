@@ -14,6 +14,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from gnn_metriplectic.learning.callbacks import History
 from gnn_metriplectic.learning.data import TransitionData
@@ -45,6 +46,7 @@ def load(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") ->
     """
     content = read_checkpoint(path, device=device)
     module = MetriplecticModule(**content["hyper_parameters"])
+    module.on_load_checkpoint(content)
     module.load_state_dict(content["state_dict"])
     return module.to(device).model.eval()
 
@@ -128,6 +130,8 @@ def fit(
     held_out = [validation] if isinstance(validation, Trajectory) else list(validation)
     if steps < 1 or steps % steps_per_epoch:
         raise ValueError(f"steps is {steps}; it must be a multiple of steps_per_epoch, {steps_per_epoch}")
+    if isinstance(mass, str) and mass != "learned":
+        raise ValueError(f"mass is {mass!r}; give numbers, 'learned', or None for that of the trajectories")
     options = {"cutoff": cutoff, "lag": lag, "observed": entropy == "observed"}
     dataset = TransitionDataset(train, **options)
     data = TransitionData(
@@ -162,22 +166,29 @@ def fit(
     }
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        module = MetriplecticModule(
-            settings, {"lr": lr, "steps": steps, "warmup": warmup}, temperature, integrator, provenance=provenance
-        )
+        try:
+            module = MetriplecticModule(
+                settings,
+                {"lr": lr, "steps": steps, "warmup": warmup},
+                temperature,
+                integrator,
+                gauge_steps=min(50, max(steps // 20, 1)),  # so that a short training forgets its start, too
+                provenance=provenance,
+            )
+        except TypeError as error:
+            raise ValueError(f"settings of the terms do not fit: {error}") from None
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch if out is None else out)
-        checkpoints = ModelCheckpoint(
-            folder,
-            "best",
-            monitor="val/loss",
-            save_last=True,
-            enable_version_counter=False,
-            save_on_train_epoch_end=False,
+        # two, as save_last would only follow the best
+        best, last = (
+            ModelCheckpoint(
+                folder, name, monitor=monitor, enable_version_counter=False, save_on_train_epoch_end=monitor is None
+            )
+            for name, monitor in (("best", "val/loss"), ("last", None))
         )
-        resume = _resume_from(ckpt_path, folder)
+        resume = _resume_from(ckpt_path, folder, dict(module.hparams))
         run = _trainer(
-            steps // steps_per_epoch, clip, folder, logger, [checkpoints, History(), *callbacks], trainer or {}
+            steps // steps_per_epoch, clip, folder, logger, [best, last, History(), *callbacks], trainer or {}
         )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
@@ -185,16 +196,40 @@ def fit(
             run.fit(module, data, ckpt_path=resume)
         if run.interrupted:
             raise KeyboardInterrupt
+        if not (folder / "best.ckpt").is_file():
+            raise ValueError(f"the training of {resume} is finished: there is nothing to continue in {folder}")
         return load(folder / "best.ckpt")
 
 
-def _resume_from(ckpt_path: str | None, folder: Path) -> str | None:
+def _resume_from(ckpt_path: str | None, folder: Path, settings: dict[str, Any]) -> str | None:
+    """The checkpoint to go on from, after a look whether its training had the same settings."""
     if ckpt_path is None:
         return None
     path = folder / "last.ckpt" if ckpt_path == "last" else Path(ckpt_path)
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {path} does not exist: there is nothing to continue")
+    before, now = (_flat(s) for s in (read_checkpoint(path)["hyper_parameters"], settings))
+    changed = [
+        f"{name} {before.get(name)} -> {now.get(name)}"
+        for name in {**before, **now}
+        if before.get(name) != now.get(name)
+    ]
+    if changed:
+        raise ValueError(
+            f"checkpoint {path} is of a training with other settings ({', '.join(changed)}): continue it with its own, "
+            "or train anew in another folder"
+        )
     return str(path)
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by dotted name, without those that are measured (scales) or only for the record."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if name in ("scales", "provenance"):
+            continue
+        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
+    return flat
 
 
 def _trainer(
@@ -209,15 +244,18 @@ def _trainer(
         "log_every_n_steps": 10,
         "num_sanity_val_steps": 0,
     }
-    return lightning.Trainer(
-        max_epochs=epochs,
-        gradient_clip_val=clip,
-        default_root_dir=folder,
-        logger=logger,
-        callbacks=callbacks,
-        use_distributed_sampler=False,  # the sampler divides the work itself
-        **{**defaults, **options},
-    )
+    try:
+        return lightning.Trainer(
+            max_epochs=epochs,
+            gradient_clip_val=clip,
+            default_root_dir=folder,
+            logger=logger,
+            callbacks=callbacks,
+            use_distributed_sampler=False,  # the sampler divides the work itself
+            **{**defaults, **options},
+        )
+    except (TypeError, MisconfigurationException) as error:
+        raise ValueError(f"options of the trainer do not fit: {error}") from None
 
 
 def _mass(trajectories: list[Trajectory]) -> float | list[float]:

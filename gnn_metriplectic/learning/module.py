@@ -17,6 +17,8 @@ from gnn_metriplectic.models import MetriplecticModel, State, build_model
 from gnn_metriplectic.terms.entropy import negentropy
 
 CHECKPOINT_FORMAT = 1
+# entropies that stand for the training set in the estimate of their distribution
+RECENT = 20_000
 
 
 class MetriplecticModule(lightning.LightningModule):
@@ -47,15 +49,17 @@ class MetriplecticModule(lightning.LightningModule):
         self.save_hyperparameters()
         # parameters are float32 in training; .double() makes a float64 model
         self.model: MetriplecticModel = build_model(**model).float()
+        self.register_buffer("recent", torch.randn(RECENT))
 
     def forward(self, batch: Batch) -> Tensor:
-        """Loss of a batch in nats a particle, 0-dim."""
-        return self._loss(batch)[0]
+        """Negative log-likelihood of a batch in nats a particle, 0-dim."""
+        return self._loss(batch)["nll"]
 
-    def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def _loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Parts of the loss of a batch, 0-dim each, and the free particles' ``entropies``, ``[n]``."""
         pairs, next_pairs = pairs_of(batch)
         species = batch.species if "species" in batch else None
-        entropy, next_entropy, shape = self._entropies(batch, pairs, next_pairs, species)
+        entropy, next_entropy = self._entropies(batch, pairs, next_pairs, species)
         nowhere = torch.zeros_like(batch.vel)  # only displacements matter
         start, end = State(nowhere, batch.vel, entropy, species), State(nowhere, batch.next_vel, next_entropy, species)
         nll = negative_log_likelihood(
@@ -70,32 +74,44 @@ class MetriplecticModule(lightning.LightningModule):
         volume, _ = self.model.kernel.volume(pairs, species)
         excess = torch.log((volume / batch.particle_volume[batch.batch])[batch.active].mean())
         # the scale of W is a gauge: the likelihood does not change along it, this picks a point
-        loss = nll[batch.active].mean() + shape + 10.0 * excess**2
-        measured = {"loss": loss.detach(), "negentropy": shape.detach()}
+        constraints = 10.0 * excess**2
         if self.hparams.temperature == "equilibrium":
             temperature = self.model.k_B * self.model.temperature(start, pairs)
             ratio = scatter(temperature, batch.batch, reduce="mean") / batch.kinetic_temperature
             # stiff enough that the mean is held within a fraction of a percent
-            loss = loss + 100.0 * ((ratio - 1.0) ** 2).mean()
-        return loss, measured
+            constraints = constraints + 100.0 * ((ratio - 1.0) ** 2).mean()
+        entropies = torch.cat([entropy[batch.active], next_entropy[batch.active]])
+        return {"nll": nll[batch.active].mean(), "constraints": constraints, "entropies": entropies}
 
     def _entropies(
         self, batch: Batch, pairs: Pairs, next_pairs: Pairs, species: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Entropies at the start and the end, and how far from Gaussian they are together."""
+    ) -> tuple[Tensor, Tensor]:
+        """Entropies at the start and the end, each ``[N]``."""
         encoder = self.model.encoder
         if encoder is None:
-            return batch.entropy, batch.next_entropy, batch.entropy.new_zeros(())
+            return batch.entropy, batch.next_entropy
         both = batch_pairs([pairs, next_pairs])
         velocities = torch.cat([batch.vel, batch.next_vel])
         raw = encoder.raw(both, velocities, None if species is None else torch.cat([species, species]))
-        free = torch.cat([batch.active, batch.active])
-        mean, variance = raw[free].mean(), raw[free].var(unbiased=False)
-        if self.training:
-            shared = self._shared(torch.stack([mean.detach(), variance.detach()]))
-            encoder.follow(*shared, weight=self._gauge_weight)
-        entropies = encoder.standardise(raw, (mean, variance) if self.training else None)
-        return *entropies.chunk(2), negentropy(entropies[free])
+        if not self.training:
+            return encoder.standardise(raw).chunk(2)
+        counted = raw[torch.cat([batch.active, batch.active])]
+        moments = torch.stack([counted.mean(), counted.var(unbiased=False)]).detach()
+        encoder.follow(*self._shared(moments), weight=self._gauge_weight)
+        return encoder.standardise(raw, counted).chunk(2)
+
+    def _negentropy(self, entropies: Tensor) -> Tensor:
+        """Negentropy of the entropies of recent batches, with the gradient of this one's, 0-dim.
+
+        A batch alone is no sample of the training set: its few graphs have their own temperatures.
+        """
+        if self.model.encoder is None:
+            return entropies.new_zeros(())
+        value = negentropy(torch.cat([entropies, self.recent]))
+        share = entropies.numel() / (entropies.numel() + self.recent.numel())
+        with torch.no_grad():
+            self.recent.copy_(torch.cat([entropies.detach(), self.recent])[: self.recent.numel()])
+        return value.detach() + (value - value.detach()) / share
 
     @property
     def _gauge_weight(self) -> float:
@@ -107,20 +123,34 @@ class MetriplecticModule(lightning.LightningModule):
         return self.all_gather(values).view(-1, *values.shape).mean(dim=0) if self.trainer.world_size > 1 else values
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        loss, measured = self._loss(batch)
+        parts = self._loss(batch)
+        shape = self._negentropy(parts["entropies"])
+        loss = parts["nll"] + shape + parts["constraints"]
         if not torch.isfinite(loss):
             raise ValueError(
                 f"the loss is {float(loss)} at step {self.global_step}: lower optimizer.lr, or look for outliers in "
                 "the data"
             )
-        self.log("train/loss", measured["loss"], prog_bar=True, batch_size=batch.num_graphs)
-        self.log("negentropy", measured["negentropy"], batch_size=batch.num_graphs)
-        self.log("k_B", self.model.k_B.detach(), batch_size=batch.num_graphs)
+        size = batch.num_graphs
+        self.log("train/loss", (parts["nll"] + shape).detach(), prog_bar=True, batch_size=size)
+        self.log("train/negentropy", shape.detach(), batch_size=size)
+        self.log("train/constraints", parts["constraints"].detach(), batch_size=size)
+        self.log("k_B", self.model.k_B.detach(), batch_size=size)
         return loss
 
+    def on_validation_epoch_start(self) -> None:
+        self.validated: list[tuple[Tensor, Tensor]] = []
+
     def validation_step(self, batch: Batch, index: int) -> None:
-        loss, _ = self._loss(batch)
-        self.log("val/loss", loss, prog_bar=True, batch_size=batch.num_graphs, sync_dist=True)
+        parts = self._loss(batch)
+        self.validated.append((parts["nll"], parts["entropies"]))
+
+    def on_validation_epoch_end(self) -> None:
+        count = torch.tensor([float(len(entropies)) for _, entropies in self.validated], device=self.device)
+        loss = (torch.stack([nll for nll, _ in self.validated]) * count).sum() / count.sum()
+        if self.model.encoder is not None:
+            loss = loss + negentropy(torch.cat([entropies for _, entropies in self.validated]))
+        self.log("val/loss", loss, prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> dict[str, Any]:
         settings = self.hparams.optimizer
@@ -139,11 +169,12 @@ class MetriplecticModule(lightning.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         check_format(checkpoint)
+        self.to(checkpoint["state_dict"]["model.log_k_B"].dtype)
 
 
 def check_format(checkpoint: dict[str, Any]) -> None:
     """Raise ValueError for a file that is not ours or that a newer version wrote."""
-    header = checkpoint.get("gnn_metriplectic")
+    header = checkpoint.get("gnn_metriplectic") if isinstance(checkpoint, dict) else None
     if header is None:
         raise ValueError("this is not a checkpoint of gnn_metriplectic (no 'gnn_metriplectic' entry)")
     if header["format"] > CHECKPOINT_FORMAT:

@@ -50,7 +50,8 @@ def ensure_dataset(
     system = _system(settings)
     manifest = json.dumps({"seed": seed, **settings}, indent=1, sort_keys=True)
     found = folder / _MANIFEST
-    if found.is_file() and found.read_text() != manifest:
+    # a manifest alone is of settings that made nothing
+    if found.is_file() and found.read_text() != manifest and any(folder.glob("*/*.h5")):
         raise ValueError(
             f"{folder} holds trajectories of other settings (see {found}): choose another folder with data=..., "
             "or remove this one"

@@ -19,8 +19,8 @@ class EntropyEncoder(nn.Module):
     ``hop`` lets a particle see one cutoff further.
 
     The output is standardised to mean 0 and variance 1 over the training set: the value uses
-    running statistics, and the gradient those of the batch, so that shrinking the entropy (which
-    would raise the likelihood without bound) has no gradient.
+    running statistics, and the gradient their estimate from the batch, so that shrinking the
+    entropy (which would raise the likelihood without bound) has no gradient.
     """
 
     def __init__(self, cutoff: float, *, speed: float, width: int, hops: int, species: int = 1) -> None:
@@ -66,14 +66,19 @@ class EntropyEncoder(nn.Module):
         """Standardised entropy ``[N]``."""
         return self.standardise(self.raw(pairs, velocities, species))
 
-    def standardise(self, raw: Tensor, batch: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Standardised entropy from the raw; ``batch`` is the (mean, variance) whose gradient flows."""
+    def standardise(self, raw: Tensor, counted: Tensor | None = None) -> Tensor:
+        """Standardised entropy from the raw.
+
+        Args:
+            raw: ``[N]``.
+            counted: raw entropies of a training batch, through which the gradient of the statistics flows.
+        """
         mean, variance = self.mean, self.variance
-        if batch is not None:
-            batch_mean, batch_variance = batch
-            mean = mean + batch_mean - batch_mean.detach()
-            # a gradient in proportion: d ln(running) = d ln(batch)
-            variance = variance * (batch_variance / batch_variance.detach())
+        if counted is not None:
+            # moments about the running mean are linear in the sample: unbiased whatever a batch holds
+            first, second = counted.mean(), ((counted - mean) ** 2).mean()
+            mean = mean + first - first.detach()
+            variance = variance + second - second.detach()
         return (raw - mean) / torch.sqrt(variance)
 
     @torch.no_grad()
