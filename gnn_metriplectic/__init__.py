@@ -3,7 +3,7 @@
 from gnn_metriplectic.dynamics import Prescribed, TaylorGreenForcing, Thermostat, simulate
 from gnn_metriplectic.geometry import Box, Pairs, neighbor_pairs
 from gnn_metriplectic.learning import MetriplecticModule, fit, inspect, load
-from gnn_metriplectic.models import MetriplecticModel, State
+from gnn_metriplectic.models import MetriplecticModel, State, import_published
 from gnn_metriplectic.trajectory import Trajectory, read_trajectory, write_trajectory
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Thermostat",
     "Trajectory",
     "fit",
+    "import_published",
     "inspect",
     "load",
     "neighbor_pairs",

@@ -78,8 +78,10 @@ def test_density_of_a_transition_integrates_to_one(model_of, integrator):
     drift = model.drift(state, pairs)
     width = torch.sqrt(torch.diagonal(model.covariance(state, pairs, dt)[0]))
     center = torch.cat([state.vel[0] + dt * drift.vel[0], state.entropy[:1] + dt * drift.entropy[:1]])
-    points = 41
-    axes = [c + w * torch.linspace(-9.0, 9.0, points, dtype=torch.float64) for c, w in zip(center, width, strict=True)]
+    points = 49
+    axes = [
+        c + w * torch.linspace(-11.0, 11.0, points, dtype=torch.float64) for c, w in zip(center, width, strict=True)
+    ]
     grid = torch.cartesian_prod(*axes)
     start = copies(state, len(grid))
     end = copies(one_step(model, state, dt), len(grid))

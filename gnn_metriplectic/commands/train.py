@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from gnn_metriplectic.systems import ensure_dataset, read_split
 @command("train")
 def main(config: DictConfig) -> float:
     """Generate what is missing, train, evaluate, and print the scores; returns the validation loss for sweeps."""
+    # Lightning's remarks on devices and services
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     out = output_folder(config)
     last = out / "last.ckpt"
     if last.is_file() and config.ckpt_path is None:

@@ -116,7 +116,7 @@ def fit(
         workers: processes that prepare batches.
 
     Returns:
-        The best model, in float32, on the CPU.
+        The best model, in float32 (float64 with ``precision: 64-true`` for the trainer), on the CPU.
 
     Raises:
         ValueError: settings or trajectories that cannot be learned from.
@@ -132,7 +132,13 @@ def fit(
         raise ValueError(f"steps is {steps}; it must be a multiple of steps_per_epoch, {steps_per_epoch}")
     if isinstance(mass, str) and mass != "learned":
         raise ValueError(f"mass is {mass!r}; give numbers, 'learned', or None for that of the trajectories")
-    options = {"cutoff": cutoff, "lag": lag, "observed": entropy == "observed"}
+    double = str((trainer or {}).get("precision", "")).startswith("64")
+    options = {
+        "cutoff": cutoff,
+        "lag": lag,
+        "observed": entropy == "observed",
+        "dtype": torch.float64 if double else torch.float32,
+    }
     dataset = TransitionDataset(train, **options)
     data = TransitionData(
         dataset,
@@ -193,6 +199,7 @@ def fit(
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
             warnings.filterwarnings("ignore", ".*exists and is not empty.*")
+            warnings.filterwarnings("ignore", ".*LeafSpec.*")
             run.fit(module, data, ckpt_path=resume)
         if run.interrupted:
             raise KeyboardInterrupt
