@@ -30,11 +30,6 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
                         f"{', '.join(missing)} must be given, such as {missing[0]}=... or an experiment=..."
                     )
                 OmegaConf.resolve(config)
-                missing = sorted(OmegaConf.missing_keys(config))
-                if missing:
-                    raise ValueError(
-                        f"no value for {', '.join(missing)}: give {missing[0]}=..., or an experiment with it"
-                    )
                 return function(config)
             except (ValueError, FileNotFoundError) as error:
                 sys.exit(f"gnnm-{name}: {error}")

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from omegaconf import DictConfig
+import wandb
+from omegaconf import DictConfig, OmegaConf
 
 from gnn_metriplectic.analysis.metrics import print_table
 from gnn_metriplectic.commands.cli import command, output_folder, plain
@@ -29,23 +30,29 @@ def main(config: DictConfig) -> float:
         raise ValueError(
             f"{out} already holds a training: continue it with ckpt_path=last, or choose another folder with out=..."
         )
+    if config.ckpt_path is None:  # a training that goes on keeps the configuration that it began with
+        out.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(config, out / "config.yaml")
     started = time.monotonic()
     settings = plain(config.system)
     data = ensure_dataset(settings, config.data, seed=config.data_seed)
     generated = time.monotonic()
     train, validation = ([t for runs in read_split(data, s).values() for t in runs] for s in ("train", "validation"))
-    fit(
-        train,
-        validation=validation,
-        seed=config.seed,
-        out=out,
-        ckpt_path=config.ckpt_path,
-        trainer=plain(config.trainer),
-        logger=_logger(config, out),
-        workers=config.workers,
-        **plain(config.model),
-        **plain(config.optimizer),
-    )
+    try:
+        fit(
+            train,
+            validation=validation,
+            seed=config.seed,
+            out=out,
+            ckpt_path=config.ckpt_path,
+            trainer=plain(config.trainer),
+            logger=_logger(config, out),
+            workers=config.workers,
+            **plain(config.model),
+            **plain(config.optimizer),
+        )
+    finally:
+        wandb.finish()  # else the next job of a multirun would go on with this one's run
     curve = learning_curve(read_checkpoint(last)) or {}
     metrics = evaluate(
         out / "best.ckpt",
