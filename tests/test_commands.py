@@ -139,7 +139,7 @@ def test_ckpt_path_last_goes_on_with_an_interrupted_training(trained, tmp_path, 
         patch.setattr(gm.MetriplecticModule, "training_step", interrupted)
         with pytest.raises(SystemExit) as error:
             run_command(monkeypatch, tmp_path, "train", *settings)
-    assert error.value.code
+    assert error.value.code == "gnnm-train: interrupted; what was finished is on disk"
     assert read_checkpoint(tmp_path / "run" / "last.ckpt")["global_step"] == 4
     assert not calls
     run_command(monkeypatch, tmp_path, "train", *settings, "ckpt_path=last")

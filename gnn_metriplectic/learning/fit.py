@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -200,9 +201,15 @@ def fit(
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
             warnings.filterwarnings("ignore", ".*exists and is not empty.*")
             warnings.filterwarnings("ignore", ".*LeafSpec.*")
-            run.fit(module, data, ckpt_path=resume)
-        if run.interrupted:
-            raise KeyboardInterrupt
+            handler = signal.getsignal(signal.SIGINT)
+            try:
+                run.fit(module, data, ckpt_path=resume)
+            except SystemExit:
+                if not run.interrupted:
+                    raise
+                # Lightning switches Ctrl-C off and exits; the caller of a function wants neither
+                signal.signal(signal.SIGINT, handler)
+                raise KeyboardInterrupt from None
         if not (folder / "best.ckpt").is_file():
             raise ValueError(f"the training of {resume} is finished: there is nothing to continue in {folder}")
         return load(folder / "best.ckpt")
