@@ -13,6 +13,7 @@ from torch_geometric.data import Batch
 
 import gnn_metriplectic as gm
 from gnn_metriplectic.geometry import Box
+from gnn_metriplectic.geometry.fields import taylor_green_pattern
 from gnn_metriplectic.learning import TransitionData, TransitionDataset, measure_scales
 from gnn_metriplectic.learning.data import SeededSampler
 from gnn_metriplectic.learning.transitions import pairs_of
@@ -123,7 +124,7 @@ def test_a_batch_keeps_the_pairs_of_its_graphs_apart():
 def test_the_kinetic_temperature_leaves_out_the_forced_flow():
     forcing = gm.TaylorGreenForcing(4.0, 1.0)
     still = synthetic(BOXES["cubic"], count=400, frames=3)
-    flow = 5.0 * torch.stack([forcing.pattern(r) for r in still.positions])
+    flow = 5.0 * taylor_green_pattern(still.positions, forcing.length)
     moving = gm.Trajectory(
         still.positions, still.velocities + flow, box=still.box, dt=still.dt, forcing=forcing.to_dict()
     )

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
+from gnn_metriplectic.geometry.fields import taylor_green_pattern
 from gnn_metriplectic.terms import Thermo
 
 
@@ -37,19 +37,9 @@ class TaylorGreenForcing:
     amplitude: float
     length: float
 
-    def pattern(self, pos: Tensor) -> Tensor:
-        """The field for f₀ = 1, ``[N, D]``."""
-        phase = 2.0 * math.pi / self.length * pos
-        sin, cos = torch.sin(phase), torch.cos(phase)
-        along = cos[:, 2] if pos.shape[1] == 3 else 1.0
-        field = torch.zeros_like(pos)
-        field[:, 0] = sin[:, 0] * cos[:, 1] * along
-        field[:, 1] = -cos[:, 0] * sin[:, 1] * along
-        return field
-
     def acceleration(self, pos: Tensor, time: float) -> Tensor:
         """``[N, D]`` at positions ``[N, D]``; constant in time."""
-        return self.amplitude * self.pattern(pos)
+        return self.amplitude * taylor_green_pattern(pos, self.length)
 
     def to_dict(self) -> dict:
         """Plain settings."""
