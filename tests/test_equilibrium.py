@@ -109,7 +109,7 @@ def temperature_ratio(model: MetriplecticModel, *, count: int, dt: float, steps:
 
 def test_kinetic_temperature_of_a_fluid_at_rest_is_its_thermodynamic_one():
     model = ideal_gas(2, mass=[0.5, 2.0], viscosity=3.0)
-    for name, (ratio, error) in temperature_ratio(model, count=48, dt=0.02, steps=1500, seed=1).items():
+    for name, (ratio, error) in temperature_ratio(model, count=48, dt=0.01, steps=1500, seed=1).items():
         assert error < 0.025, name
         assert abs(ratio - 1.0) < 4.0 * error, name
 

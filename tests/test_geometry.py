@@ -356,3 +356,8 @@ def test_pair_noise_is_normal_and_uncorrelated():
 def test_noise_out_of_its_range_is_an_error(arguments, message):
     with pytest.raises(ValueError, match=message):
         pair_normals(INDEX, *arguments)
+
+
+def test_a_sheared_box_whose_layers_along_z_lean_along_y_is_refused():
+    with pytest.raises(ValueError, match="without y component"):
+        Box.triclinic([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.2, 1.0]], shear_rate=1.0)

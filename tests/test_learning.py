@@ -75,7 +75,9 @@ def test_a_transition_holds_the_pairs_of_both_its_frames(kind):
 def test_a_sheared_box_gives_velocity_shifts_and_others_beside_it_give_zeros():
     sheared, still = synthetic(BOXES["sheared"]), synthetic(BOXES["cubic"], seed=1)
     items = dataset(sheared, still)
-    assert items[0].velocity_shift.abs().max() == pytest.approx(3.0)
+    rows = items[0].velocity_shift[:, 0] / 3.0  # cells up or down, each moving by the shear rate times its height
+    assert rows.any()
+    torch.testing.assert_close(rows, rows.round())
     assert not items[len(items) - 1].velocity_shift.any()
     assert "velocity_shift" not in dataset(still)[0]
 
@@ -450,7 +452,7 @@ def test_particles_of_one_species_and_different_mass_are_refused(gas):
 @pytest.fixture(scope="module")
 def short(gas) -> tuple[gm.MetriplecticModel, TransitionDataset]:
     """A model after a short training, and what it was trained on."""
-    model = fit(gas, 100, temperature="equilibrium", validation=gas)
+    model = fit(gas, 300, temperature="equilibrium", validation=gas)
     return model, TransitionDataset([gas], cutoff=CUTOFF, lag=4)
 
 

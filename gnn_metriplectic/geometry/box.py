@@ -48,6 +48,8 @@ class Box:
                 f"box lattice {rows} is not lower triangular: rotate the system so that a is along x and b in the "
                 "xy plane"
             )
+        if self.shear_rate and self.dimension == 3 and rows[2][1] != 0.0:
+            raise ValueError(f"a sheared box needs its third lattice vector without y component; it is {rows[2]}")
         if any(rows[i][i] <= 0.0 for i in range(self.dimension)):
             raise ValueError(f"box lengths {[rows[i][i] for i in range(self.dimension)]} must be positive")
 
