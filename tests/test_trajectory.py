@@ -321,3 +321,23 @@ def test_mdanalysis_opens_it(tmp_path, name):
             lattice = traj.box.lattice_at(float(traj.times[frame])).numpy()
             np.testing.assert_allclose(step.triclinic_dimensions, lattice, atol=1e-4)
         universe.trajectory.close()
+
+
+def test_a_frame_interrupted_half_way_leaves_the_frames_before_it(tmp_path, monkeypatch):
+    traj = drifting()
+    writer = TrajectoryWriter(tmp_path / "cut.h5", box=traj.box, dt=traj.dt)
+    writer.append(traj.positions[0], traj.velocities[0])
+    grow = writer._grow
+
+    def interrupted(name, rows):
+        if name == "velocity/value":
+            raise KeyboardInterrupt
+        grow(name, rows)
+
+    monkeypatch.setattr(writer, "_grow", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        writer.append(traj.positions[1], traj.velocities[1])
+    writer.close()
+    found = read_trajectory(tmp_path / "cut.h5")
+    assert len(found) == 1
+    assert torch.equal(found.positions[0], traj.positions[0])

@@ -21,6 +21,14 @@ PROVENANCE = "parameters/gnn_metriplectic"
 # HDF5 keeps an attribute in the header of its object, which holds at most 64 KiB.
 _ATTRIBUTE_LIMIT = 60_000
 _CHUNK_BYTES = 1 << 18
+_GROWING = (
+    "position/step",
+    "position/time",
+    "position/value",
+    "velocity/value",
+    "entropy/value",
+    "box/edges/value",
+)
 
 
 class TrajectoryWriter:
@@ -196,6 +204,9 @@ class TrajectoryWriter:
         if self.frames == 0:
             self.abort()
             raise ValueError(f"no frame was written to {self.path}; append at least one")
+        for name in _GROWING:  # a frame that was interrupted has reached only some of them
+            if name in self._particles:
+                self._particles[name].resize(self.frames, axis=0)
         self._file.close()
         self._file = None
         os.replace(self._partial, self.path)
