@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DEV := $(VENV)/.dev
 .DEFAULT_GOAL := help
 
 .PHONY: help demo test test-all test-pyg lint format benchmark clean
@@ -15,6 +16,10 @@ help: ## list the targets
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[md]"
+	touch $@
+
+$(DEV): $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
@@ -22,23 +27,23 @@ demo: $(READY) ## install, train on the ideal gas, score, report (outputs/demo)
 	$(BIN)/gnnm-train experiment=ideal_gas out=outputs/demo $(if $(wildcard outputs/demo/last.ckpt),ckpt_path=last)
 	@echo "Open outputs/demo/report.html in a browser."
 
-test: $(READY) ## the fast tests, about five minutes on two cores
+test: $(DEV) ## the fast tests, about five minutes on two cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not pyg"
 
-test-all: $(READY) ## the slow tier too, the pyg extra included
+test-all: $(DEV) ## the slow tier too, the pyg extra included
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "slow and not pyg"
 	$(MAKE) test-pyg
 
-test-pyg: $(READY) ## torch-cluster and torch-scatter give what the defaults give (compiles them: 12 minutes)
+test-pyg: $(DEV) ## torch-cluster and torch-scatter give what the defaults give (compiles them: 12 minutes)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check setuptools wheel ninja
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt -e ".[pyg]"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m pyg
 
-lint: $(READY) ## ruff, as pre-commit and CI run it
+lint: $(DEV) ## ruff, as pre-commit and CI run it
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: $(READY) ## let ruff put the files in order
+format: $(DEV) ## let ruff put the files in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

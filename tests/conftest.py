@@ -64,7 +64,7 @@ def learned_model(dimension: int, *, mass: float | list[float] = 1.0, seed: int 
         model = build_model(**learned_settings(dimension, mass)).double()
         with torch.no_grad():
             model.kernel.network.layers[-1].weight.mul_(5.0)
-            model.friction.radial.layers[-1].weight.mul_(3.0)
+            model.friction.radial.network.layers[-1].weight.mul_(3.0)
             model.friction.squared_scale[2] *= 0.2
             state_law = model.equation_of_state
             state_law.second.add_(2.0)

@@ -20,7 +20,7 @@ GAS = {
     "particles": 40,
     "length": 0.45,
     "cutoff": CUTOFF,
-    "dt": 5e-4,
+    "dt": 1e-3,
     "atoms": 20.0,
     "shear_viscosity": 20.0,
     "bulk_viscosity": 5.0,
@@ -123,4 +123,5 @@ SMALL_TRAINING = (
     "optimizer.steps=8",
     "optimizer.steps_per_epoch=4",
     "optimizer.batch_size=2",
+    "model.terms={encoder: {width: 16}}",
 )

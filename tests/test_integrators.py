@@ -14,7 +14,7 @@ from torch import Tensor
 from gnn_metriplectic.dynamics.external import Prescribed, TaylorGreenForcing, Thermostat
 from gnn_metriplectic.dynamics.integrators import INTEGRATORS, EnergyConserving, EulerMaruyama, Frame
 from gnn_metriplectic.dynamics.simulate import simulate
-from gnn_metriplectic.geometry import Box, pair_normals
+from gnn_metriplectic.geometry import Box, dot, neighbor_pairs, pair_normals
 from gnn_metriplectic.models import MetriplecticModel, State
 from gnn_metriplectic.terms import EquationOfState, Friction, FrictionTerm, LucyKernel, Thermo
 
@@ -102,7 +102,9 @@ def test_sheared_images_change_the_energy_by_the_work_of_the_boundary(make, dime
         thermo = [model.thermo(c, previous.state.entropy, species) for c in (before, after)]
         dissipative = model.dissipative(after, thermo[1], species)
         normals = pair_normals(after.pairs.index, 3, number, dimension + 1)
-        middle = after.pairs.relative(0.5 * (previous.state.vel + frame.state.vel))
+        reversible = sum(model.poisson(c, t).forces() for c, t in zip((before, after), thermo, strict=True))
+        kicked = previous.state.vel + 0.5 * dt * reversible / dissipative.mass.unsqueeze(1)
+        middle = after.pairs.relative(0.5 * (kicked + frame.state.vel))
         impulse = 0.5 * dt * model.poisson(after, thermo[1]).pair_forces() + dissipative.sample(normals, dt)[0]
         impulse = impulse + dt * dissipative.friction_forces(middle)
         earlier = 0.5 * dt * model.poisson(before, thermo[0]).pair_forces()
@@ -111,6 +113,24 @@ def test_sheared_images_change_the_energy_by_the_work_of_the_boundary(make, dime
         assert abs(float(change - work)) < 1e-12 * float(total_energy(model, frame))
         total += abs(float(work))
     assert total > 0.1
+
+
+@pytest.mark.parametrize("make", [ideal_gas, learned_model], ids=["gas", "learned"])
+def test_the_stress_across_a_shear_flow_does_its_work(make):
+    # friction in a flow v_x = γ̇ y dissipates γ̇ V σ[1, 0]; σ[0, 1] differs, since friction is not central
+    model, rate = make(3), 0.7
+    state = scattered(model, 30, spacing=0.4)
+    vel = torch.zeros_like(state.vel)
+    vel[:, 0] = rate * state.pos[:, 1]
+    state = replace(state, vel=vel)
+    pairs = pairs_of_state(model, state, Box.free(3))
+    poisson, dissipative = model.brackets(state, pairs)
+    friction = model.stress(state, pairs, flow=vel) * poisson.volume.sum()
+    friction = friction + torch.einsum("ei,ej->ij", pairs.displacement, poisson.pair_forces())
+    relative = pairs.relative(vel)
+    dissipated = -dot(dissipative.friction_forces(relative), relative).sum()
+    assert mismatch(rate * friction[1, 0], dissipated) < 1e-12
+    assert float(friction[0, 1] / friction[1, 0]) < 0.9
 
 
 def test_entropy_never_decreases_where_noise_vanishes():
@@ -163,10 +183,10 @@ class ConstantDrag(FrictionTerm):
         super().__init__()
         self.strength = strength
 
-    def forward(self, pairs, temperature, volume, slope, species=None) -> Friction:
+    def forward(self, pairs, temperature, fluctuation, volume, slope, species=None) -> Friction:
         squared = slope.new_zeros(pairs.num_pairs, 3)
         squared[:, 0] = 2.0 * self.strength
-        return Friction(squared, torch.zeros_like(squared), torch.zeros_like(squared))
+        return Friction(squared, torch.zeros_like(squared))
 
 
 class HeatReservoir(EquationOfState):
@@ -202,7 +222,7 @@ class Ensemble:
 
     def held(self, frame: Frame) -> Frame:
         """The frame with the particles back in their places, so that no pair ends."""
-        return Frame(replace(frame.state, pos=self.pos), frame.configuration, frame.step)
+        return Frame(replace(frame.state, pos=self.pos), frame.configuration, frame.thermo, frame.step)
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 1.0, 2.0])
@@ -259,6 +279,39 @@ def test_a_thermostat_relaxes_temperatures_exponentially_at_any_step():
         expected = 10.0 + (start - 10.0) * math.exp(-0.7 * number / 0.9)  # k_B T₀ = 2 at k_B = 0.2
         assert mismatch(model.temperature(frame.state, frame.configuration.pairs), expected) < 1e-12
     assert torch.equal(frame.state.vel, state.vel)
+
+
+def test_friction_against_an_accelerating_particle_is_of_second_order():
+    # m dv = -R (v - t) dt from rest: v = t - (m/R) (1 - exp(-R t / m)), with R = g / T
+    ensemble = Ensemble(k_B=1e-40, drag=1.0, side=1)
+    mask = torch.tensor([True, False])
+
+    def path(time: float) -> tuple[Tensor, Tensor]:
+        return ensemble.pos[:1], torch.tensor([[time, 0.0]], dtype=torch.float64)
+
+    def error(dt: float) -> float:
+        integrator = EnergyConserving(ensemble.model, ensemble.box, dt, prescribed=Prescribed(mask, path))
+        frame = ensemble.start(integrator, torch.zeros_like(ensemble.pos))
+        for _ in range(round(1.0 / dt)):
+            frame = ensemble.held(integrator.step(frame))
+        return abs(float(frame.state.vel[1, 0]) - math.exp(-1.0))
+
+    assert error(0.2) < 0.01
+    assert error(0.1) < 0.3 * error(0.2)
+
+
+def test_a_run_goes_on_from_any_time_of_a_sheared_box():
+    model, box = ideal_gas(2), Box.cubic(3.0, 2, shear_rate=1.5)
+    whole = simulate(model, scattered(model, 20, box=box), box=box, dt=0.01, steps=40)
+    state = State.from_frame(whole, 20, model)
+    part = simulate(model, state, box=box, dt=0.01, steps=1, time=float(whole.times[20]))
+    assert mismatch(part.times, whole.times[20:22]) < 1e-12
+    pairs = [neighbor_pairs(state.pos, box, 1.0, float(run.times[k])) for run, k in ((whole, 20), (part, 0))]
+    assert mismatch(model.energy(state, pairs[1]), model.energy(state, pairs[0])) < 1e-14
+    late, early = (
+        simulate(model, state, box=box, dt=0.01, steps=20, time=time).velocities[-1].abs().max() for time in (0.2, 0.0)
+    )
+    assert late != early
 
 
 @SCHEMES

@@ -357,6 +357,13 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_substeps_divide_the_step_of_the_model_and_change_nothing_else(gas):
+    whole, fine = (fit(gas, substeps=count) for count in (1, 4))
+    assert fine.dt == pytest.approx(whole.dt / 4)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(fine.state_dict()[name], value), name
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(gas):
     torch.manual_seed(1)
     first = weights(fit(gas, 6, seed=5))
@@ -453,7 +460,7 @@ def test_particles_of_one_species_and_different_mass_are_refused(gas):
 @pytest.fixture(scope="module")
 def short(gas) -> tuple[gm.MetriplecticModel, TransitionDataset]:
     """A model after a short training, and what it was trained on."""
-    model = fit(gas, 600, temperature="equilibrium", validation=gas, batch_size=2)
+    model = fit(gas, 600, temperature="equilibrium", validation=gas, batch_size=2, lr=5e-3)
     return model, TransitionDataset([gas], cutoff=CUTOFF, lag=4)
 
 
@@ -493,7 +500,7 @@ def test_with_observed_entropies_the_true_temperatures_are_learned(tmp_path):
         return gm.read_trajectory(path)
 
     train = [run(temperature, 400, seed) for seed, temperature in enumerate((0.8, 1.0, 1.25))]
-    model = fit(train, 1200, lag=8, entropy="observed", lr=1e-2).double()
+    model = fit(train, 1200, entropy="observed").double()
     held_out, truth = run(1.1, 81, 9), system.model()
     learned, true = [], []
     with torch.no_grad():

@@ -33,6 +33,10 @@ def transition(model: MetriplecticModel, start: State, end: State) -> tuple[Pair
     return pairs, pairs.moved(end.pos - start.pos)
 
 
+def configured(model: MetriplecticModel, start: State, pairs: tuple[Pairs, Pairs]):
+    return tuple(model.configuration(p, start.species) for p in pairs)
+
+
 @torch.no_grad()
 def one_step(model: MetriplecticModel, start: State, dt: float, seed: int = 0, scheme=EnergyConserving) -> State:
     integrator = scheme(model, Box.free(model.dimension), dt, seed=seed)
@@ -73,7 +77,7 @@ MODELS = pytest.mark.parametrize("model_of", [viscous_gas, viscous_learned], ids
 def test_density_of_a_transition_integrates_to_one(model_of, integrator):
     model = model_of(2)
     state = scattered(model, 3, spacing=0.35)
-    dt = 0.2 / drag_rate(model, state)
+    dt = 0.1 / drag_rate(model, state)
     pairs = pairs_of_state(model, state, Box.free(2))
     drift = model.drift(state, pairs)
     width = torch.sqrt(torch.diagonal(model.covariance(state, pairs, dt)[0]))
@@ -89,7 +93,9 @@ def test_density_of_a_transition_integrates_to_one(model_of, integrator):
     vel[::3], entropy[::3] = grid[:, :2], grid[:, 2]
     end = replace(end, vel=vel, entropy=entropy, pos=end.pos)
     first, second = transition(model, start, end)
-    nll = negative_log_likelihood(model, start, end, (first, second), dt, integrator=integrator)[::3]
+    nll = negative_log_likelihood(
+        model, start, end, configured(model, start, (first, second)), dt, integrator=integrator
+    )[::3]
     cell = torch.stack([axis[1] - axis[0] for axis in axes]).prod()
     assert float(torch.exp(-nll).sum() * cell) == pytest.approx(1.0, abs=1e-4)
 
@@ -101,7 +107,9 @@ def test_residuals_of_steps_among_heavy_partners_are_white(model_of, dimension):
     count, dt = 8000, 0.4 / drag_rate(model, state)
     start = copies(state, count)
     end = one_step(model, start, dt)
-    residual, covariance, _ = RESIDUALS["energy_conserving"](model, start, end, transition(model, start, end), dt, 0.0)
+    residual, covariance, *_ = RESIDUALS["energy_conserving"](
+        model, start, end, configured(model, start, transition(model, start, end)), dt, 0.0
+    )
     factor = torch.linalg.cholesky(covariance[::4])
     white = torch.linalg.solve_triangular(factor, residual[::4].unsqueeze(2), upper=False).squeeze(2)
     assert white.mean(dim=0).abs().max() < 4.5 / count**0.5
@@ -117,11 +125,13 @@ def test_density_is_that_of_the_sampled_steps():
     start = copies(state, count)
     end = one_step(model, start, dt)
     pairs = transition(model, start, end)
-    nll = negative_log_likelihood(model, start, end, pairs, dt)[::4]
+    nll = negative_log_likelihood(model, start, end, configured(model, start, pairs), dt)[::4]
     for change in (0.15, -0.15):
         with torch.no_grad():
             model.log_k_B.add_(change)
-            ratio = torch.exp(nll - negative_log_likelihood(model, start, end, pairs, dt)[::4])
+            ratio = torch.exp(
+                nll - negative_log_likelihood(model, start, end, configured(model, start, pairs), dt)[::4]
+            )
             model.log_k_B.sub_(change)
         error = float(ratio.std()) / count**0.5
         assert error < 0.01
@@ -157,7 +167,11 @@ def scores(model: MetriplecticModel, start: State, end: State, dt: float, mask: 
         )
         del changed.log_k_B
         changed.log_k_B = model.log_k_B + parameters[0]
-        return negative_log_likelihood(changed, start, end, pairs, dt)[mask].view(blocks, -1).mean(dim=1)
+        return (
+            negative_log_likelihood(changed, start, end, configured(changed, start, pairs), dt)[mask]
+            .view(blocks, -1)
+            .mean(dim=1)
+        )
 
     def slopes(at: Tensor) -> Tensor:
         return torch.stack([torch.func.jvp(nll, (at,), (unit,))[1] for unit in torch.eye(3, dtype=at.dtype)], dim=1)
@@ -211,31 +225,43 @@ def test_a_particle_without_neighbours_has_no_likelihood():
     )
     end = one_step(model, lonely, 0.01)
     pairs = transition(model, lonely, end)
-    nll = negative_log_likelihood(model, lonely, end, pairs, 0.01)
-    alone = negative_log_likelihood(
-        model,
-        state,
-        State(end.pos[:4], end.vel[:4], end.entropy[:4]),
-        tuple(Pairs(p.index, p.displacement, 4) for p in pairs),
-        0.01,
-    )
+    nll = negative_log_likelihood(model, lonely, end, configured(model, lonely, pairs), 0.01)
+    fewer = tuple(Pairs(p.index, p.displacement, 4) for p in pairs)
+    end = State(end.pos[:4], end.vel[:4], end.entropy[:4])
+    alone = negative_log_likelihood(model, state, end, configured(model, state, fewer), 0.01)
     assert nll[4] == 0
     assert mismatch(nll[:4], alone) < 1e-12
 
 
 def test_an_outer_acceleration_moves_the_mean():
-    model = ideal_gas(3)
+    model = ideal_gas(3, viscosity=1e-12)
     state = scattered(model, 4, spacing=0.3)
     push = torch.linspace(-3.0, 5.0, 12, dtype=torch.float64).view(4, 3)
     end = one_step(model, state, 0.01)
     pairs = transition(model, state, end)
     for integrator in RESIDUALS:
         residual = [
-            RESIDUALS[integrator](model, state, end, pairs, 0.01, acceleration)[0][:, :3]
+            RESIDUALS[integrator](model, state, end, configured(model, state, pairs), 0.01, acceleration)[0][:, :3]
             for acceleration in (0.0, push)
         ]
         change = residual[0] - residual[1]  # each particle's in a unit of its own
         assert mismatch(*(torch.nn.functional.normalize(x, dim=1) for x in (change, push))) < 1e-9
+
+
+@pytest.mark.parametrize("step", [-0.04, 0.04])
+@pytest.mark.parametrize("integrator", RESIDUALS)
+def test_a_pair_that_begins_or_ends_counts_where_the_noise_is(integrator, step):
+    model = ideal_gas(3)
+    zero = torch.zeros(2, dtype=torch.float64)
+    place = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]], dtype=torch.float64)
+    start, end = (
+        State(place * distance, torch.full_like(place, 0.1), zero) for distance in (1.0 - 0.5 * step, 1.0 + 0.5 * step)
+    )
+    configurations = configured(model, start, transition(model, start, end))
+    nll = negative_log_likelihood(model, start, end, configurations, 0.01, integrator=integrator)
+    noisy = (step > 0) == (integrator == "euler_maruyama")  # friction acts at the start or at the end
+    assert torch.isfinite(nll).all()
+    assert bool((nll != 0).all()) is noisy
 
 
 @pytest.mark.parametrize("integrator", RESIDUALS)
@@ -245,7 +271,7 @@ def test_likelihood_of_a_batch_is_that_of_its_graphs(integrator):
     ends = [one_step(model, start, 0.002) for start in starts]
     pairs = [transition(model, a, b) for a, b in zip(starts, ends, strict=True)]
     single = [
-        negative_log_likelihood(model, a, b, p, 0.002, integrator=integrator)
+        negative_log_likelihood(model, a, b, configured(model, a, p), 0.002, integrator=integrator)
         for a, b, p in zip(starts, ends, pairs, strict=True)
     ]
 
@@ -253,7 +279,9 @@ def test_likelihood_of_a_batch_is_that_of_its_graphs(integrator):
         return State(*(torch.cat([getattr(s, name) for s in states]) for name in ("pos", "vel", "entropy", "species")))
 
     batch = tuple(batch_pairs(column) for column in zip(*pairs, strict=True))
-    together = negative_log_likelihood(model, joined(starts), joined(ends), batch, 0.002, integrator=integrator)
+    together = negative_log_likelihood(
+        model, joined(starts), joined(ends), configured(model, joined(starts), batch), 0.002, integrator=integrator
+    )
     assert mismatch(together, torch.cat(single)) < 1e-11
 
 
@@ -261,7 +289,9 @@ def test_an_unknown_integrator_has_no_likelihood():
     model = ideal_gas(3)
     state = scattered(model, 4)
     with pytest.raises(ValueError, match="'leapfrog'"):
-        negative_log_likelihood(model, state, state, transition(model, state, state), 0.01, integrator="leapfrog")
+        negative_log_likelihood(
+            model, state, state, configured(model, state, transition(model, state, state)), 0.01, integrator="leapfrog"
+        )
 
 
 def graph(module: MetriplecticModule, count: int) -> Data:
@@ -307,7 +337,9 @@ def test_euler_maruyama_has_the_likelihood_of_its_steps():
     count, dt = 8000, 0.3 / drag_rate(model, state)
     start = copies(state, count)
     end = one_step(model, start, dt, scheme=EulerMaruyama)
-    residual, covariance, _ = RESIDUALS["euler_maruyama"](model, start, end, transition(model, start, end), dt, 0.0)
+    residual, covariance, *_ = RESIDUALS["euler_maruyama"](
+        model, start, end, configured(model, start, transition(model, start, end)), dt, 0.0
+    )
     factor = torch.linalg.cholesky(covariance[::4])
     white = torch.linalg.solve_triangular(factor, residual[::4].unsqueeze(2), upper=False).squeeze(2)
     assert white.mean(dim=0).abs().max() < 4.5 / count**0.5

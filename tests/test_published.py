@@ -141,8 +141,13 @@ def test_friction_is_the_formula_with_exact_temperature_slopes(published, column
     first, second = (x.clone().requires_grad_() for x in pairs.ends(temperature))
     rho = pairs.distance / H
     squared = (silu_formula(params, name, rho, first) * silu_formula(params, name, rho, second)) ** 2
-    found = model.friction(pairs, temperature, temperature, pairs.distance)
-    for value, expected in zip(found, (squared, *slope_of(squared, first, second)), strict=True):
+    fluctuation = torch.linspace(0.1, 0.4, pairs.num_particles, dtype=model.dtype)
+    by_first, by_second = (
+        c * x for c, x in zip(pairs.ends(fluctuation), slope_of(squared, first, second), strict=True)
+    )
+    ito = by_first - by_second if column == HEAT else by_first + by_second
+    found = model.friction(pairs, temperature, fluctuation, temperature, pairs.distance)
+    for value, expected in zip(found, (squared, ito), strict=True):
         torch.testing.assert_close(value[:, column], expected, **tolerance(model.dtype))
 
 
@@ -150,7 +155,7 @@ def test_pairs_beyond_the_cutoff_do_nothing(published):
     _, model = published
     pairs = line_of_pairs(torch.tensor([1.0, 1.3, 40.0], dtype=model.dtype) * H, model.dimension)
     ones = torch.ones(pairs.num_particles, dtype=model.dtype)
-    for value in (*model.kernel(pairs), *model.friction(pairs, ones, ones, ones[1:])):
+    for value in (*model.kernel(pairs), *model.friction(pairs, ones, ones, ones, ones[1:])):
         assert (value == 0).all()
 
 

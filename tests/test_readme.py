@@ -15,7 +15,7 @@ def test_readme_python_runs(tmp_path):
         particles=60,
         length=0.5,
         cutoff=0.2,
-        dt=5e-4,
+        dt=1e-3,
         atoms=20.0,
         shear_viscosity=20.0,
         bulk_viscosity=5.0,
@@ -24,7 +24,9 @@ def test_readme_python_runs(tmp_path):
         shear_rate=2.0,
         equilibration=50,
     )
-    gas.generate(tmp_path / "run.h5", scenario="self_diffusion", temperature=1.0, frames=120, seed=0)
+    data = tmp_path / "data/ideal_gas/test"
+    data.mkdir(parents=True)
+    gas.generate(data / "self_diffusion_0.h5", scenario="self_diffusion", temperature=1.0, frames=120, seed=0)
     (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.S)
     done = subprocess.run(
         [sys.executable, "-c", code + "\nassert len(run) == 101"],

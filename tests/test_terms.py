@@ -12,6 +12,7 @@ from torch import Tensor
 from gnn_metriplectic.geometry import Pairs
 from gnn_metriplectic.terms import IdealGas, SDPDFriction
 from gnn_metriplectic.terms.entropy import negentropy
+from gnn_metriplectic.terms.friction import BULK, HEAT, SHEAR
 
 EXACT = TOLERANCE[torch.float64]
 MODELS = {
@@ -120,7 +121,7 @@ class TestEquationOfState:
         kinds = species_of(model, 200)
         thermo = model.equation_of_state(entropy, volume, kinds)
         for guess in (entropy, entropy + 0.1, torch.zeros_like(entropy), entropy.roll(1)):
-            found = model.equation_of_state.entropy_of(thermo.energy, volume, guess, kinds)
+            found, _ = model.equation_of_state.entropy_of(thermo.energy, volume, guess, kinds)
             back = model.equation_of_state(found, volume, kinds).energy
             assert ((back - thermo.energy).abs() / thermo.energy).max() < 1e-14 * 10
             # an error of the energy is one of the entropy by 1/T
@@ -146,14 +147,14 @@ def test_ideal_gas_obeys_its_law():
 
 
 class TestFriction:
-    def amplitudes(self, model, distance: Tensor, temperature: Tensor, flip: bool = False):
+    def amplitudes(self, model, distance: Tensor, temperature: Tensor, fluctuation: Tensor, flip: bool = False):
         pairs = separate_pairs(distance, model.dimension)
         kinds = species_of(model, 2 * len(distance))
         if flip:
             pairs = Pairs(pairs.index.flip(0), -pairs.displacement, pairs.num_particles)
         volume = torch.linspace(0.2, 0.5, len(temperature), dtype=torch.float64)
         _, slope = model.kernel(pairs, kinds)
-        return model.friction(pairs, temperature, volume, slope, kinds)
+        return model.friction(pairs, temperature, fluctuation, volume, slope, kinds)
 
     def sample(self, requires_grad: bool = False):
         distance = torch.linspace(0.02, 0.98, 40, dtype=torch.float64)
@@ -163,26 +164,27 @@ class TestFriction:
 
     def test_slopes_are_derivatives_with_the_two_temperatures(self, model):
         distance, temperature = self.sample(requires_grad=True)
-        friction = self.amplitudes(model, distance, temperature)
-        for channel in range(3):
+        fluctuation = torch.linspace(0.1, 0.6, len(temperature), dtype=torch.float64)
+        friction = self.amplitudes(model, distance, temperature, fluctuation)
+        for channel, sign in ((SHEAR, 1.0), (BULK, 1.0), (HEAT, -1.0)):
             (gradient,) = torch.autograd.grad(friction.squared[:, channel].sum(), temperature, retain_graph=True)
-            first, second = gradient.view(-1, 2).unbind(dim=1)
-            assert mismatch(friction.by_first[:, channel], first) < EXACT
-            assert mismatch(friction.by_second[:, channel], second) < EXACT
+            first, second = (fluctuation * gradient).view(-1, 2).unbind(dim=1)
+            assert mismatch(friction.ito[:, channel], first + sign * second) < EXACT
             assert first.abs().max() > 0
 
     def test_amplitudes_are_symmetric_in_the_pair(self, model):
         distance, temperature = self.sample()
-        one, other = (self.amplitudes(model, distance, temperature, flip) for flip in (False, True))
+        fluctuation = torch.linspace(0.1, 0.6, len(temperature), dtype=torch.float64)
+        one, other = (self.amplitudes(model, distance, temperature, fluctuation, flip) for flip in (False, True))
         assert mismatch(other.squared, one.squared) < EXACT
-        assert mismatch(other.by_first, one.by_second) < EXACT
-        assert mismatch(one.by_first, one.by_second, one.by_first.abs().max()) > 1e-3
+        assert mismatch(other.ito[:, [SHEAR, BULK]], one.ito[:, [SHEAR, BULK]]) < EXACT
+        assert mismatch(other.ito[:, HEAT], -one.ito[:, HEAT]) < EXACT
 
     def test_amplitudes_are_positive_and_vanish_at_the_cutoff(self, model):
         distance, temperature = self.sample()
-        assert (self.amplitudes(model, distance, temperature).squared > 0).all()
+        assert (self.amplitudes(model, distance, temperature, temperature).squared > 0).all()
         distance = torch.tensor([1.0, 1.1], dtype=torch.float64)
-        assert self.amplitudes(model, distance, temperature[:4]).squared.abs().max() == 0
+        assert self.amplitudes(model, distance, temperature[:4], temperature[:4]).squared.abs().max() == 0
 
 
 def test_shear_and_bulk_viscosity_of_sdpd_obey_their_bound():

@@ -26,7 +26,7 @@ def film(truth: Trajectory, model: Trajectory, *, max_bytes: int = 1_500_000) ->
 
     Args:
         truth, model: first frames of both are shown together; the film ends with the shorter.
-        max_bytes: frames are left out at the end until the file is smaller.
+        max_bytes: frames are left out evenly until the file is smaller.
 
     Returns:
         The file's content, and the speed at the upper end of the colour scale.
@@ -39,14 +39,17 @@ def film(truth: Trajectory, model: Trajectory, *, max_bytes: int = 1_500_000) ->
     corner, size = _view(truth)
     fastest = float(np.quantile(truth.velocities[0].double().norm(dim=-1).numpy(), 0.98)) or 1.0
     pictures = [_side_by_side(truth, model, t, corner, size, spacing, fastest) for t in times]
+    duration = 70
     while True:
         buffer = io.BytesIO()
         pictures[0].save(
-            buffer, "WEBP", save_all=True, append_images=pictures[1:], duration=70, loop=0, quality=55, method=2
+            buffer, "WEBP", save_all=True, append_images=pictures[1:], duration=duration, loop=0, quality=55, method=2
         )
         if buffer.tell() <= max_bytes or len(pictures) == 1:
             return buffer.getvalue(), fastest
-        pictures = pictures[: max(1, int(0.9 * len(pictures) * max_bytes / buffer.tell()))]
+        fewer = max(1, int(0.9 * len(pictures) * max_bytes / buffer.tell()))
+        duration = round(duration * len(pictures) / fewer)
+        pictures = [pictures[k] for k in np.linspace(0, len(pictures) - 1, fewer).astype(int)]
 
 
 def _side_by_side(

@@ -123,10 +123,10 @@ def plot_term(name: str, term: Mapping[str, Any]) -> str:
 
 
 def plot_learning(curve: Mapping[str, Sequence[float]]) -> str:
-    """Loss of training and validation against ``step``; wall time (``seconds``, if given) above."""
+    """Loss of training and validation against ``step``; ``wall_time`` in seconds, if given, above."""
     with figure(7.4, 3.4) as fig:
         axes = fig.subplots()
-        axes.set(xlabel="step", ylabel="negative log-likelihood")
+        axes.set(xlabel="step", ylabel="loss")
         axes.plot(curve["step"], curve["train"], color=BAND, linewidth=1.2, label="training")
         if len(curve.get("val", ())):
             axes.plot(curve["step"], curve["val"], color=ACCENT, label="validation")
@@ -137,7 +137,7 @@ def plot_learning(curve: Mapping[str, Sequence[float]]) -> str:
         if len(finite) > 20:
             low, high = finite.min(), np.percentile(finite, 97)
             axes.set_ylim(low - 0.05 * (high - low), high + 0.1 * (high - low))
-        if len(curve.get("seconds", ())):
+        if len(curve.get("wall_time", ())):
             upper = axes.twiny()
             upper.set(xlabel="minutes", xlim=[_minutes(x, curve) for x in axes.get_xlim()])
             upper.spines["top"].set_visible(True)
@@ -146,7 +146,7 @@ def plot_learning(curve: Mapping[str, Sequence[float]]) -> str:
 
 
 def _minutes(step: float, curve: Mapping[str, Sequence[float]]) -> float:
-    slope, offset = np.polyfit(curve["step"], curve["seconds"], 1)
+    slope, offset = np.polyfit(curve["step"], curve["wall_time"], 1)
     return (slope * step + offset) / 60
 
 

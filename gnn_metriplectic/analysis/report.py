@@ -51,6 +51,7 @@ def write_report(
     body = [f"<h1>{system}: learned dynamics against the truth</h1>", _facts(metrics), _table(metrics)]
     share = _FILM_BYTES // max(1, len(scenarios))
     body += [_scenario(name, given, metrics, share) for name, given in scenarios.items()]
+    body += [_observed(name, metrics) for name in metrics.get("observed") or {}]
     if terms:
         pictures = "".join(_image(plots.plot_term(name, term), name) for name, term in terms.items())
         body.append(f'<section><h2>What the model learned</h2><div class="plots">{pictures}</div></section>')
@@ -98,8 +99,8 @@ def _table(metrics: Mapping[str, Any]) -> str:
         rows.append(f"<tr><td>{escape(name)}</td>{cells}</tr>")
     note = (
         "RDF, MSD, VACF: rms(model − truth) / rms(truth) of each curve. ± is one standard error, from resampled "
-        "blocks of time. The floor is the same score between two independent stretches of the truth: "
-        "no model can do better."
+        "blocks of time. The floor is what a perfect model would score: half of the true runs against "
+        "the other half, scaled to the number of all."
     )
     return (
         '<section><h2>Scores</h2><div class="scroll"><table>'
@@ -136,7 +137,7 @@ def _scenario(name: str, given: Mapping[str, Any], metrics: Mapping[str, Any], f
         _image(plots.plot_msd(*pair, floor.get("msd"), scores.get("window")), "mean squared displacement"),
         _image(plots.plot_vacf(*pair, floor.get("vacf")), "velocity autocorrelation"),
     ]
-    if given.get("series"):
+    if given.get("series") and not truth[0].box.shear_rate:  # the boundary does work
         pictures.append(_image(plots.plot_energy(given["series"]), "energy balance"))
     if model[0].entropies is not None:
         picture = plots.plot_entropy(model[0].entropies.numpy(), given.get("encoded_entropies"))
@@ -156,12 +157,42 @@ def _scenario(name: str, given: Mapping[str, Any], metrics: Mapping[str, Any], f
 def _lengths(truth: list[Trajectory], model: list[Trajectory], scores: Mapping[str, Any]) -> str:
     facts = [f"{truth[0].num_particles} particles"]
     for side, found in (("truth", truth), ("model", model)):
-        frames = ", ".join(str(len(t)) for t in found)
+        lengths = [len(t) for t in found]
+        frames = f"{len(found)} × {lengths[0]}" if len(set(lengths)) == 1 else ", ".join(map(str, lengths))
         facts.append(f"{side}: {frames} frames of {found[0].dt:g}")
     if scores.get("window"):
         first, last = scores["window"]
         facts.append(f"D fitted over lags {first:g} to {last:g}")
     return '<p class="facts">' + "".join(f"<span>{escape(fact)}</span>" for fact in facts) + "</p>"
+
+
+# name -> what a reader calls it
+_QUANTITIES = {
+    "temperature": "k_B T of the atoms",
+    "kinetic_temperature": "k_B T of the particles (equipartition: equal to that of the atoms)",
+    "pressure": "pressure",
+    "viscosity": "shear viscosity (Green–Kubo)",
+    "kinematic_viscosity": "kinematic viscosity",
+    "D": "D",
+    "D_unbounded": "D, corrected for the finite box (Yeh and Hummer)",
+}
+
+
+def _observed(name: str, metrics: Mapping[str, Any]) -> str:
+    known, scores, rows = metrics["observed"][name], metrics["scores"][name], []
+    for key, label in _QUANTITIES.items():
+        if key not in known:
+            continue
+        value, error, reference = (known[key].get(k) for k in ("value", "error", "reference"))
+        measured = rounded(value, error) + (f" ± {rounded(error)}" if error else "")
+        cells = (label, measured, rounded(reference, missing=""), rounded(scores.get(key), error, missing=""))
+        rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
+    return (
+        f"<section><h2>The true system ({escape(name)})</h2>"
+        '<table style="max-width: 44em"><thead><tr><th>quantity</th><th>measured</th><th>literature</th>'
+        "<th>model</th></tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table></section>"
+    )
 
 
 def _notes(metrics: Mapping[str, Any]) -> str:
@@ -174,6 +205,8 @@ def _notes(metrics: Mapping[str, Any]) -> str:
         "std": "spread of S in the rollout",
         "encoded_mean": "mean S encoded from the truth",
         "encoded_std": "spread of S encoded from the truth",
+        "reencoded_mean": "mean S encoded from the rollout",
+        "reencoded_std": "spread of S encoded from the rollout",
         "autocorrelation": "correlation of S(t) with S(t + dt)",
     }
     rows = "".join(

@@ -139,7 +139,7 @@ def floor(
     truth_traj_b: Trajectory | Sequence[Trajectory] | Curves,
     **settings: Any,
 ) -> dict[str, Any]:
-    """The scores that a perfect model would get: one stretch of truth against another, independent one.
+    """The scores of one stretch of truth against another, independent one: what a perfect model would get.
 
     Use stretches as long as those in ``score``; settings and result are those of ``score``.
     """

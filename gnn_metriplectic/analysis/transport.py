@@ -116,6 +116,29 @@ def kinetic_temperature(traj: Trajectory, flow: Tensor | Callable[[Tensor], Tens
     return (twice_energy[:, free].sum(dim=1) / (traj.dimension * int(free.sum()))).numpy()
 
 
+def green_kubo_viscosity(
+    stress: np.ndarray, dt: float, *, volume: float, temperature: float, max_lag_time: float
+) -> float:
+    """Shear viscosity V / (k_B T) ∫ <σ_xy(0) σ_xy(t)> dt up to ``max_lag_time``, over the given components.
+
+    Args:
+        stress: ``[T, K]`` off-diagonal components in units of pressure, ``dt`` apart.
+        dt: in units of time.
+        volume: of the box.
+        temperature: k_B T, in units of energy.
+        max_lag_time: upper limit of the integral.
+
+    Raises:
+        ValueError: if the record is shorter than ``max_lag_time``.
+    """
+    count = int(max_lag_time / dt * (1 + 1e-9))
+    if not 1 <= count < len(stress):
+        raise ValueError(f"max_lag_time is {max_lag_time:g}; the stress record spans {(len(stress) - 1) * dt:g}")
+    columns = [np.ascontiguousarray(column) for column in stress.T]
+    memory = np.mean([tidynamics.acf(column)[: count + 1] for column in columns], axis=0)
+    return float(volume / temperature * np.trapezoid(memory, dx=dt))
+
+
 def _lag_times(traj: Trajectory, max_lag_time: float) -> np.ndarray:
     count = int(max_lag_time / traj.dt * (1 + 1e-9))
     if not 1 <= count < len(traj):

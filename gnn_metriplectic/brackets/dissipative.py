@@ -10,7 +10,7 @@ the friction force on v is the heat that it leaves in the two particles.
 
     symbol        variable
     A², B², K²    friction.squared[:, SHEAR | BULK | HEAT]
-    ∂_i, ∂_j      friction.by_first, friction.by_second (with T_i, T_j)
+    k_B (∂_i X/C_i ± ∂_j X/C_j)                  friction.ito, + for A², B² and - for K²
     T, C          thermo.temperature, thermo.heat_capacity
     β             inverse_temperature
 
@@ -26,7 +26,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from gnn_metriplectic.geometry import Pairs
+from gnn_metriplectic.geometry import Pairs, dot
 from gnn_metriplectic.terms.energy import Thermo
 from gnn_metriplectic.terms.friction import BULK, HEAT, SHEAR, Friction
 
@@ -39,7 +39,7 @@ def friction_tensor(squared: Tensor, dimension: int) -> Tensor:
 
 def apply_tensor(tensor: Tensor, direction: Tensor, vectors: Tensor) -> Tensor:
     """(x I + y e eᵀ) u for each pair: ``[E, 2]``, ``[E, D]``, ``[E, D]`` -> ``[E, D]``."""
-    along = (direction * vectors).sum(dim=1, keepdim=True)
+    along = dot(direction, vectors).unsqueeze(1)
     return tensor[:, :1] * vectors + tensor[:, 1:] * along * direction
 
 
@@ -82,10 +82,8 @@ class DissipativeBracket:
     @cached_property
     def drag(self) -> Tensor:
         """R of each pair, as (x, y) ``[E, 2]``: the mean friction force is F_ij = -R v_ij."""
-        first, second = self.pairs.ends(self.inverse_temperature)
-        by_first, by_second = self._by_capacity
-        ito = friction_tensor(self.friction.by_first * by_first + self.friction.by_second * by_second, self.dimension)
-        return 0.5 * ((first + second).unsqueeze(1) * self.tensor + ito)
+        both = self.pairs.sum_of_ends(self.inverse_temperature).unsqueeze(1)
+        return 0.5 * (both * self.tensor + friction_tensor(self.friction.ito, self.dimension))
 
     @property
     def dimension(self) -> int:
@@ -97,26 +95,28 @@ class DissipativeBracket:
         """β = (1 - k_B/C) / T, ``[N]``."""
         return (1.0 - self.k_B / self.thermo.heat_capacity) / self.thermo.temperature
 
-    @cached_property
-    def _by_capacity(self) -> tuple[Tensor, Tensor]:
-        """k_B / C at the two ends, each ``[E, 1]``."""
-        first, second = self.pairs.ends(self.k_B / self.thermo.heat_capacity)
-        return first.unsqueeze(1), second.unsqueeze(1)
-
     def friction_forces(self, relative: Tensor) -> Tensor:
         """Mean friction force F_ij on i of each pair, ``[E, D]``, at relative velocities ``[E, D]``."""
         return -apply_tensor(self.drag, self.pairs.direction, relative)
 
+    def friction_heat(self, relative: Tensor) -> Tensor:
+        """Heat -½ F_ij·v_ij that friction leaves in each end of a pair, ``[E]``, in units of power."""
+        return 0.5 * self._form(self.drag, relative)
+
     def heat_flow(self) -> Tensor:
         """Mean heat q_ij into i (out of j) of each pair, ``[E]``, in units of power."""
-        first, second = self.pairs.ends(self.inverse_temperature)
-        by_first, by_second = (x.squeeze(1) for x in self._by_capacity)
-        ito = self.friction.by_first[:, HEAT] * by_first - self.friction.by_second[:, HEAT] * by_second
-        return self.friction.squared[:, HEAT] * (first - second) + ito
+        difference = self.pairs.difference_of_ends(self.inverse_temperature)
+        return self.friction.squared[:, HEAT] * difference + self.friction.ito[:, HEAT]
 
     def drag_blocks(self) -> Tensor:
         """Σ_j R_ij of each particle, ``[N, D, D]``."""
-        return self.pairs.total(dense_tensor(self.drag, self.pairs.direction))
+        return self._blocks(self.drag)
+
+    def _blocks(self, tensor: Tensor) -> Tensor:
+        """Σ_j (x I + y e eᵀ) of each particle, ``[N, D, D]``."""
+        total = self.pairs.total(torch.cat([tensor[:, :1], tensor[:, 1:] * self.pairs.outer], dim=1))
+        identity = torch.eye(self.dimension, dtype=total.dtype, device=total.device)
+        return total[:, 1:].unflatten(1, identity.shape) + total[:, :1, None] * identity
 
     def noise_work(self) -> Tensor:
         """k_B/2 Σ_j tr G_ij / m_j, ``[N]``: what i pays of the kinetic energy that noise creates on its partners."""
@@ -130,8 +130,11 @@ class DissipativeBracket:
 
     def heating(self, relative: Tensor) -> Tensor:
         """¼ v_ijᵀ G v_ij + K² of each pair, ``[E]``: 2 k_B of it is the variance of each end's energy rate."""
-        work = (relative * self._apply(relative)).sum(dim=1)
-        return 0.25 * work + self.friction.squared[:, HEAT]
+        return 0.25 * self._form(self.tensor, relative) + self.friction.squared[:, HEAT]
+
+    def _form(self, tensor: Tensor, vectors: Tensor) -> Tensor:
+        """uᵀ (x I + y e eᵀ) u of each pair, ``[E]``."""
+        return tensor[:, 0] * dot(vectors, vectors) + tensor[:, 1] * dot(self.pairs.direction, vectors) ** 2
 
     def _apply(self, vectors: Tensor) -> Tensor:
         return apply_tensor(self.tensor, self.pairs.direction, vectors)
@@ -142,10 +145,9 @@ class DissipativeBracket:
         The Itô sense: the last two terms of dS are the kinetic energy that the noise creates and
         the curvature of S(ε).
         """
-        forces = self.friction_forces(relative)
-        heat = -0.5 * (forces * relative).sum(dim=1)
+        forces, heat = self.friction_forces(relative), self.friction_heat(relative)
         # the kinetic energy that noise creates on each end is drawn half from each
-        inverse_mass = sum(self.pairs.ends(1.0 / self.mass))
+        inverse_mass = self.pairs.sum_of_ends(1.0 / self.mass)
         heat = heat - 0.5 * self.k_B * self.trace() * inverse_mass
         flow = self.heat_flow()
         energy = self.pairs.total_of_ends(heat + flow, heat - flow)
@@ -163,7 +165,7 @@ class DissipativeBracket:
             momentum-momentum ``[N, D, D]``, momentum-energy ``[N, D]``, energy-energy ``[N]``.
         """
         twice = 2.0 * self.k_B
-        momentum = twice * self.pairs.total(dense_tensor(self.tensor, self.pairs.direction))
+        momentum = twice * self._blocks(self.tensor)
         # each end takes the heat -½ F̃·v_ij; for j both F̃ and v_ij change sign, and so their product with F̃
         mixed = -0.5 * self.pairs.total_of_ends(self._apply(first), -self._apply(second))
         energy = self.pairs.total_of_ends(self.heating(first), self.heating(second))

@@ -27,7 +27,7 @@ def main(config: DictConfig) -> None:
         system=settings["name"],
         integrator=config.integrator,
         seed=config.seed,
-        **plain(config.scores),
+        **plain(config.system.scores),
     )
     print_table(metrics)
     print(f"\nscores   {out / 'metrics.json'}\nreport   {out / 'report.html'}")

@@ -1,4 +1,4 @@
-"""gnnm-simulate: a rollout of a trained model, from the first frame of a trajectory."""
+"""gnnm-simulate: a rollout of a trained model or of its tables, from the first frame of a trajectory."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 
 from gnn_metriplectic.commands.cli import command, plain
 from gnn_metriplectic.dynamics import forcing_from, simulate
-from gnn_metriplectic.learning import load
-from gnn_metriplectic.models import State
+from gnn_metriplectic.learning import load, read_checkpoint
+from gnn_metriplectic.models import State, read_tables
 from gnn_metriplectic.systems import ensure_dataset, read_split
 from gnn_metriplectic.trajectory import read_trajectory
 
@@ -22,7 +22,15 @@ def main(config: DictConfig) -> None:
     """Run the model and write its trajectory."""
     if config.precision not in PRECISIONS:
         raise ValueError(f"precision is {config.precision!r}; choose one of {sorted(PRECISIONS)}")
-    model = load(config.checkpoint).to(dtype=PRECISIONS[config.precision])
+    if config.checkpoint is None and config.tables is None:
+        raise ValueError("checkpoint or tables must be given, such as checkpoint=... or tables=model.json")
+    # tables have no encoder: the start has its entropies from the checkpoint, or in its file
+    encoder = None if config.checkpoint is None else load(config.checkpoint).to(dtype=PRECISIONS[config.precision])
+    model = encoder
+    if config.tables is not None:
+        model = read_tables(config.tables, range=config.range).to(dtype=PRECISIONS[config.precision])
+    if config.checkpoint is None and config.start is None:
+        raise ValueError("tables have no encoder: give a start=... that holds entropies, or the checkpoint=... too")
     if config.start is None:
         data = ensure_dataset(plain(config.system), config.data, seed=config.data_seed)
         test = read_split(data, "test")
@@ -31,19 +39,23 @@ def main(config: DictConfig) -> None:
         start = test[config.scenario or next(iter(test))][0]
     else:
         start = read_trajectory(config.start)
+    trained = "energy_conserving"
+    if config.checkpoint is not None:
+        trained = read_checkpoint(config.checkpoint)["hyper_parameters"]["integrator"]
     out = Path(config.out)
     run = simulate(
         model,
-        State.from_frame(start, config.frame, model),
+        State.from_frame(start, config.frame, encoder or model),
         box=start.box,
-        dt=config.dt or model.dt,
+        dt=model.dt if config.dt is None else config.dt,
         steps=config.steps,
-        integrator=config.integrator,
+        integrator=config.integrator or trained,
         seed=config.seed,
         every=config.every,
         out=out,
         forcing=forcing_from(start.forcing),
         neighbors=config.neighbors,
+        time=float(start.times[config.frame]),
         progress="simulating",
     )
     print(f"{len(run)} frames of {run.num_particles} particles in {out}")

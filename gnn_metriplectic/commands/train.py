@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import hydra
 import wandb
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from gnn_metriplectic.analysis.metrics import print_table
@@ -30,14 +32,15 @@ def main(config: DictConfig) -> float:
         raise ValueError(
             f"{out} already holds a training: continue it with ckpt_path=last, or choose another folder with out=..."
         )
-    if config.ckpt_path is None:  # a training that goes on keeps the configuration that it began with
-        out.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(config, out / "config.yaml")
+    training = {**_known(config, "model"), **_known(config, "optimizer")}
     started = time.monotonic()
     settings = plain(config.system)
     data = ensure_dataset(settings, config.data, seed=config.data_seed)
     generated = time.monotonic()
     train, validation = ([t for runs in read_split(data, s).values() for t in runs] for s in ("train", "validation"))
+    if config.ckpt_path is None:  # a training that goes on keeps the configuration that it began with
+        out.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(config, out / "config.yaml")
     try:
         fit(
             train,
@@ -48,11 +51,16 @@ def main(config: DictConfig) -> float:
             trainer=plain(config.trainer),
             logger=_logger(config, out),
             workers=config.workers,
-            **plain(config.model),
-            **plain(config.optimizer),
+            **training,
         )
+    except ValueError:
+        if not last.is_file():  # a training that was refused leaves nothing
+            (out / "config.yaml").unlink(missing_ok=True)
+        raise
     finally:
         wandb.finish()  # else the next job of a multirun would go on with this one's run
+    if rank_zero_only.rank:
+        return float("nan")  # the first process scores
     curve = learning_curve(read_checkpoint(last)) or {}
     metrics = evaluate(
         out / "best.ckpt",
@@ -62,12 +70,21 @@ def main(config: DictConfig) -> float:
         integrator=config.model.integrator,
         seed=config.seed,
         seconds={"generate": generated - started, "train": curve.get("wall_time", [float("nan")])[-1]},
-        **plain(config.scores),
+        **plain(config.system.scores),
     )
     print_table(metrics)
     for what, file in (("checkpoint", "best.ckpt"), ("scores", "metrics.json"), ("report", "report.html")):
         print(f"{what:12}{out / file}")
     return min(curve.get("val", [float("nan")]))
+
+
+def _known(config: DictConfig, group: str) -> dict[str, Any]:
+    """The settings of a group, all of which `fit` must know."""
+    settings, known = plain(config[group]), inspect.signature(fit).parameters
+    unknown = sorted(set(settings) - set(known))
+    if unknown:
+        raise ValueError(f"{group} has no setting {', '.join(unknown)}; known to the training: {', '.join(known)}")
+    return settings
 
 
 def _logger(config: DictConfig, out: Path) -> Any:

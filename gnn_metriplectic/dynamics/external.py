@@ -83,7 +83,8 @@ class Prescribed:
 class Thermostat:
     """A heat bath that each particle exchanges energy with: dε_i = C_i (T₀ - T_i) dt / τ.
 
-    It acts on internal energies only, and so leaves momentum and flow alone.
+    It acts on internal energies only, and so leaves momentum and flow alone. It brings the mean temperature to T₀
+    without random heat, and so narrows the fluctuations of entropy where τ is short against their own relaxation.
 
     Attributes:
         temperature: T₀ in units of energy, k_B times temperature.

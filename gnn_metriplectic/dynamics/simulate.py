@@ -30,6 +30,7 @@ def simulate(
     prescribed: Prescribed | None = None,
     thermostat: Thermostat | None = None,
     neighbors: str = "auto",
+    time: float = 0.0,
     metadata: dict | None = None,
     progress: str | None = None,
 ) -> Trajectory:
@@ -39,7 +40,7 @@ def simulate(
         model: whose dynamics; runs in the floating type of ``state`` and the model.
         state: where to start.
         box: where the particles live.
-        dt: time step; the model describes ``model.dt``.
+        dt: time step; a learned model is meant for ``model.dt``.
         steps: number of steps.
         integrator: ``energy_conserving`` or ``euler_maruyama``.
         seed: of the noise.
@@ -48,11 +49,12 @@ def simulate(
             Ctrl-C the file holds the frames so far.
         forcing, prescribed, thermostat: what acts from outside.
         neighbors: backend of the neighbour search.
+        time: of ``state``; sheared images, forcing and prescribed paths depend on it.
         metadata: provenance to keep with the trajectory.
         progress: label of a progress bar, or None for silence.
 
     Returns:
-        Trajectory with ``.entropies``, ``[steps // every + 1, N, D]``.
+        Trajectory of ``steps // every + 1`` frames, with ``.entropies``.
 
     Raises:
         ValueError: bad settings, a state of another floating type than the model, a particle whose
@@ -67,7 +69,15 @@ def simulate(
             f"the state is {state.pos.dtype} and the model {model.dtype}: use state.to(dtype=...) or model.to(...)"
         )
     scheme = INTEGRATORS[integrator](
-        model, box, dt, seed=seed, forcing=forcing, prescribed=prescribed, thermostat=thermostat, neighbors=neighbors
+        model,
+        box,
+        dt,
+        seed=seed,
+        forcing=forcing,
+        prescribed=prescribed,
+        thermostat=thermostat,
+        neighbors=neighbors,
+        time=time,
     )
     frame = scheme.start(state)
     description = {
@@ -90,14 +100,14 @@ def simulate(
     try:
         with bar:
             task = bar.add_task(progress or "", total=steps)
-            sink.append(state.pos, state.vel, state.entropy)
+            sink.append(state.pos, state.vel, state.entropy, time)
             for number in range(1, steps + 1):
                 try:
                     frame = scheme.step(frame)
                 except ValueError as error:
                     raise ValueError(f"step {number} of {steps}: {error}") from error
                 if number % every == 0:
-                    sink.append(frame.state.pos, frame.state.vel, frame.state.entropy)
+                    sink.append(frame.state.pos, frame.state.vel, frame.state.entropy, time + number * dt)
                 bar.advance(task)
     except KeyboardInterrupt:
         sink.close()
@@ -116,8 +126,8 @@ class _Memory:
         self.description = description
         self.frames: list[tuple] = []
 
-    def append(self, pos, vel, entropy) -> None:
-        self.frames.append((pos.cpu(), vel.cpu(), entropy.cpu()))
+    def append(self, pos, vel, entropy, time) -> None:
+        self.frames.append((pos.cpu(), vel.cpu(), entropy.cpu(), torch.tensor(time, dtype=torch.float64)))
 
     def close(self) -> None:
         pass
@@ -126,5 +136,5 @@ class _Memory:
         self.frames.clear()
 
     def trajectory(self) -> Trajectory:
-        positions, velocities, entropies = (torch.stack(column) for column in zip(*self.frames, strict=True))
-        return Trajectory(positions, velocities, entropies=entropies, **self.description)
+        positions, velocities, entropies, times = (torch.stack(column) for column in zip(*self.frames, strict=True))
+        return Trajectory(positions, velocities, entropies=entropies, times=times, **self.description)

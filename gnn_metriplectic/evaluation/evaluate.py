@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from gnn_metriplectic.analysis.metrics import write_metrics
 from gnn_metriplectic.analysis.report import write_report
 from gnn_metriplectic.analysis.scores import floor, score
 from gnn_metriplectic.analysis.structure import largest_radius
+from gnn_metriplectic.evaluation.observed import observed_quantities
 from gnn_metriplectic.evaluation.rollouts import Job, Outcome, Rollout, roll_out
 from gnn_metriplectic.evaluation.terms import term_curves
 from gnn_metriplectic.geometry import neighbor_pairs
@@ -33,10 +35,11 @@ def evaluate(
     out: str | os.PathLike[str],
     *,
     system: str,
-    max_lag_time: float,
-    window: tuple[float, float],
+    max_lag_time: float | None = None,
+    window: tuple[float, float] | None = None,
     bins: int = 75,
-    integrator: str = "energy_conserving",
+    reference: dict[str, float] | None = None,
+    integrator: str | None = None,
     seed: int = 0,
     seconds: dict[str, float] | None = None,
 ) -> dict[str, Any]:
@@ -48,9 +51,11 @@ def evaluate(
             them against the other half.
         out: folder for the files.
         system: name for the report.
-        max_lag_time, window: longest lag of MSD and VACF, and the lags between which D is fitted.
+        max_lag_time: longest lag of MSD and VACF; by default a quarter of the shortest held-out trajectory.
+        window: lags between which D is fitted; by default the second half of them.
         bins: of the RDF, up to half the box.
-        integrator: of the rollouts.
+        reference: literature values to print beside what was measured in the truth.
+        integrator: of the rollouts; by default that of the training.
         seed: of their noise.
         seconds: times that other stages took, for the record.
 
@@ -63,6 +68,10 @@ def evaluate(
     started = time.monotonic()
     model, content = load(checkpoint).double(), read_checkpoint(checkpoint)
     provenance = content["hyper_parameters"]["provenance"] or {}
+    integrator = integrator or content["hyper_parameters"]["integrator"]
+    # the best checkpoint knows the learning curve up to itself
+    last = Path(checkpoint).with_name("last.ckpt")
+    curve = learning_curve(read_checkpoint(last) if last.is_file() else content)
     metrics: dict[str, Any] = {
         "system": system,
         "lag": provenance.get("lag"),
@@ -72,6 +81,10 @@ def evaluate(
         "floor": {},
         "entropy": {},
     }
+    if max_lag_time is None:
+        max_lag_time = _quarter([run for runs in truths.values() for run in runs], model.dt)
+    if window is None:
+        window = (0.5 * max_lag_time, max_lag_time)
     scenarios: dict[str, dict[str, Any]] = {}
     outcomes = _outcomes(checkpoint, truths, integrator, seed, {"max_lag_time": max_lag_time, "bins": bins})
     settings = {"max_lag_time": max_lag_time, "window": window}
@@ -82,12 +95,24 @@ def evaluate(
         scores = score(learned, truth, **settings)
         scores["temperature"] = float(np.mean([r.series["temperature"].mean() for r in rollouts]))
         scores["encoded_temperature"] = _encoded_temperature(model, runs)
+        scores["pressure"] = float(np.mean([r.series["pressure"].mean() for r in rollouts]))
+        known = observed_quantities(runs, parts, window=window, reference=reference)
+        if known:
+            metrics.setdefault("observed", {})[name] = known
+            scores["pressure_truth"] = known.get("pressure", {}).get("value")
         scores["energy_drift"] = max(r.energy_drift for r in rollouts)
         scores["momentum_drift"] = max(r.momentum_drift for r in rollouts)
         metrics["scores"][name] = scores
         if len(runs) > 1:
             half = len(runs) // 2
-            metrics["floor"][name] = floor(average(parts[:half]), average(parts[half:]), **settings)
+            found = floor(average(parts[:half]), average(parts[half:]), **settings)
+            # two halves differ by more than all the true runs from as many others
+            shrink = math.sqrt((2.0 / len(runs)) / (1.0 / half + 1.0 / (len(runs) - half)))
+            for key in ("rdf", "msd", "vacf"):
+                found[key] *= shrink
+                if found["errors"][key] is not None:
+                    found["errors"][key] *= shrink
+            metrics["floor"][name] = found
         if not metrics["entropy"]:
             metrics["entropy"] = entropy_diagnostics(model, runs[0], rollouts[0])
         scenarios[name] = {
@@ -95,7 +120,7 @@ def evaluate(
             "model": [r.run for r in rollouts],
             "curves": {"truth": truth, "model": learned},
             "series": rollouts[0].series,
-            "encoded_entropies": _encoded(model, runs[0]),
+            "encoded_entropies": _encoded(model, runs[0], _picks(len(runs[0]))),
         }
     first = next(iter(truths.values()))[0]
     terms = None
@@ -103,7 +128,7 @@ def evaluate(
         temperature = metrics["scores"][next(iter(truths))]["kinetic_temperature_truth"]
         terms = term_curves(model, temperature=temperature, volume=first.box.volume / first.num_particles)
     metrics["seconds"] = {**(seconds or {}), "evaluate": time.monotonic() - started}
-    write_report(Path(out) / "report.html", metrics, scenarios, learning_curve(content), terms)
+    write_report(Path(out) / "report.html", metrics, scenarios, curve, terms)
     write_metrics(Path(out) / "metrics.json", metrics)
     return metrics
 
@@ -120,7 +145,8 @@ def entropy_diagnostics(model: MetriplecticModel, truth: Trajectory, rollout: Ro
     """
     later = rollout.entropy["integrated"][len(rollout.series["time"]) // 2 :]
     lag = max(round(model.dt / truth.dt), 1)
-    encoded, then = _encoded(model, truth), _encoded(model, truth, shift=lag)
+    picks = _picks(len(truth) - lag)
+    encoded, then = _encoded(model, truth, picks), _encoded(model, truth, picks + lag)
     again = rollout.entropy.get("encoded", np.array([np.nan]))
     capacities = []
     for frame in (0, len(truth) // 2, len(truth) - 1):
@@ -159,14 +185,25 @@ def _outcomes(
     return found
 
 
+def _quarter(runs: list[Trajectory], dt: float) -> float:
+    """A quarter of the shortest of ``runs``, in whole steps of the coarser side: at least two, for a slope."""
+    step = max(dt, *(run.dt for run in runs))
+    length = min((len(run) - 1) * run.dt for run in runs)
+    return max(int(0.25 * length / step * (1.0 + 1e-9)), 2) * step
+
+
+def _picks(frames: int) -> np.ndarray:
+    """Up to 20 frames, evenly spread."""
+    return np.unique(np.linspace(0, frames - 1, 20).astype(int))
+
+
 def _pairs(traj: Trajectory, frame: int, cutoff: float):
     return neighbor_pairs(traj.positions[frame].double(), traj.box, cutoff, float(traj.times[frame]))
 
 
 @torch.no_grad()
-def _encoded(model: MetriplecticModel, traj: Trajectory, *, shift: int = 0, samples: int = 20) -> np.ndarray:
-    """Entropies ``[samples, N]`` of some frames, as the model sees (or is given) them."""
-    picks = np.unique(np.linspace(0, len(traj) - 1 - shift, samples).astype(int)) + shift
+def _encoded(model: MetriplecticModel, traj: Trajectory, picks: np.ndarray) -> np.ndarray:
+    """Entropies ``[F, N]`` of the frames ``picks`` ``[F]``, as the model sees (or is given) them."""
     if model.encoder is None:
         return traj.entropies[picks].double().numpy()
     return np.array(
@@ -182,8 +219,8 @@ def _encoded_temperature(model: MetriplecticModel, runs: list[Trajectory]) -> fl
     """Mean k_B T_i that the model reads off the truth."""
     means = []
     for traj in runs:
-        picks = np.unique(np.linspace(0, len(traj) - 1, 20).astype(int)).tolist()
-        for frame, entropy in zip(picks, _encoded(model, traj), strict=True):
+        picks = _picks(len(traj))
+        for frame, entropy in zip(picks.tolist(), _encoded(model, traj, picks), strict=True):
             volume = model.configuration(_pairs(traj, frame, model.cutoff), traj.species).volume
             thermo = model.equation_of_state(torch.from_numpy(entropy), volume, traj.species)
             means.append(float((model.k_B * thermo.temperature).mean()))

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gnn_metriplectic.analysis.conservation import energy_drift, momentum_drift
 from gnn_metriplectic.analysis.curves import Curves, curves
+from gnn_metriplectic.analysis.flow import local_flow
 from gnn_metriplectic.dynamics import forcing_from, simulate
 from gnn_metriplectic.geometry import neighbor_pairs
 from gnn_metriplectic.learning import load
@@ -32,7 +33,7 @@ class Rollout:
     Attributes:
         run: the trajectory of the model.
         series: ``time``, ``energy`` (less the work from outside), ``kinetic_energy``, ``temperature``
-            (mean k_B T_i) at some frames, each ``[samples]``.
+            (mean k_B T_i) and ``pressure`` (NaN in free space) at some frames, each ``[samples]``.
         entropy: ``integrated`` and ``encoded`` again from the rollout, ``[samples, N]``.
         energy_drift: over the kinetic energy; NaN in a sheared box, whose boundary does work.
         momentum_drift: over Σ m |v|.
@@ -97,6 +98,7 @@ def _roll_out(job: Job) -> Outcome:
         integrator=job.integrator,
         seed=job.seed,
         forcing=forcing_from(truth.forcing),
+        time=float(truth.times[0]),
     )
     found = [curves(side[int(job.settling * len(side)) :], **job.curves) for side in (truth, run)]
     return Outcome(measure(model, run), *found)
@@ -107,7 +109,8 @@ def measure(model: MetriplecticModel, run: Trajectory) -> Rollout:
     """Energies, temperatures and entropies along a run of ``model`` in which every step is a frame."""
     picks = np.unique(np.linspace(0, len(run) - 1, SAMPLES).astype(int))
     work, impulse = _from_outside(run)
-    series: dict[str, list[float]] = {"time": [], "energy": [], "kinetic_energy": [], "temperature": []}
+    flow = local_flow(run)[1]
+    series: dict[str, list[float]] = {"time": [], "energy": [], "kinetic_energy": [], "temperature": [], "pressure": []}
     entropy: dict[str, list[np.ndarray]] = {"integrated": [], "encoded": []}
     for frame in picks:
         state = State(run.positions[frame], run.velocities[frame], run.entropies[frame], run.species)
@@ -117,6 +120,7 @@ def measure(model: MetriplecticModel, run: Trajectory) -> Rollout:
             model.energy(state, pairs) - work[frame],
             model.kinetic_energy(state),
             (model.k_B * model.temperature(state, pairs)).mean(),
+            np.nan if run.box.is_free else -model.stress(state, pairs, flow=flow[frame]).trace() / run.dimension,
         )
         for column, value in zip(series.values(), values, strict=True):
             column.append(float(value))

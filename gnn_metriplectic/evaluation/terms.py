@@ -35,10 +35,10 @@ def term_curves(model: MetriplecticModel, *, temperature: float, volume: float) 
     amplitudes: dict[str, np.ndarray] = {}
     for factor in (0.8, 1.0, 1.25):
         at = torch.full((2 * POINTS,), factor * temperature, **like) / model.k_B
-        squared = (model.k_B * model.friction(pairs, at, volumes, slope).squared).numpy()
+        squared = (model.k_B * model.friction(pairs, at, torch.zeros_like(at), volumes, slope).squared).numpy()
         if factor == 1.0:
             amplitudes = {"$k_B A^2$ (shear)": squared[:, SHEAR], "$k_B B^2$ (bulk)": squared[:, BULK]}
-            heat = {f"$k_B T$ = {temperature:.3g}": squared[:, HEAT] * float(model.k_B) / temperature**2}
+            heat = {f"$k_B T$ = {temperature:.3g}": squared[:, HEAT] / temperature**2}
     entropy = torch.linspace(-2.5, 2.5, POINTS, **like)
     state: dict[str, np.ndarray] = {}
     for factor in (0.8, 1.0, 1.25):
@@ -55,13 +55,13 @@ def term_curves(model: MetriplecticModel, *, temperature: float, volume: float) 
             "x": rho,
             "curves": amplitudes,
             "xlabel": r"$r$ / cutoff",
-            "ylabel": "energy / (speed² time) × energy",
+            "ylabel": "mass × energy / time",
         },
         "Heat conduction": {
             "x": rho,
             "curves": heat,
             "xlabel": r"$r$ / cutoff",
-            "ylabel": r"$K^2 / T^2$ (1 / time)",
+            "ylabel": r"$K^2 / k_B T^2$ (1 / time)",
         },
         "Equation of state": {"x": entropy.numpy(), "curves": state, "xlabel": "entropy $S$", "ylabel": r"$k_B T$"},
     }

@@ -107,6 +107,17 @@ class Box:
             lattice[1, 0] = tilt - self.lengths[0] * round(tilt / self.lengths[0])
         return lattice
 
+    @property
+    def height(self) -> float:
+        """Smallest distance between opposite faces, at any strain; infinite in free space."""
+        if self.lattice is None:
+            return math.inf
+        times = [0.0]
+        if self.shear_rate:  # the most tilted cell of the cycle
+            half = 0.5 * self.lengths[0] - self.lattice[1][0]
+            times.append(half / self.velocity_gradient)
+        return min(float((1.0 / torch.linalg.inv(self.lattice_at(t)).norm(dim=0)).min()) for t in times)
+
     def check_cutoff(self, cutoff: float) -> None:
         """Raise ValueError unless at most one image of a particle can be within ``cutoff``.
 
@@ -114,13 +125,7 @@ class Box:
         """
         if not (math.isfinite(cutoff) and cutoff > 0):
             raise ValueError(f"cutoff is {cutoff}; it must be a positive length")
-        if self.lattice is None:
-            return
-        times = [0.0]
-        if self.shear_rate:  # the most tilted cell of the cycle
-            half = 0.5 * self.lengths[0] - self.lattice[1][0]
-            times.append(half / self.velocity_gradient)
-        height = min(float((1.0 / torch.linalg.inv(self.lattice_at(t)).norm(dim=0)).min()) for t in times)
+        height = self.height
         if cutoff > 0.5 * height:
             raise ValueError(
                 f"cutoff {cutoff:g} is over half the box ({height:g} between opposite faces): "

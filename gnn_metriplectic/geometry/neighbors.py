@@ -9,10 +9,10 @@ from importlib.util import find_spec
 
 import torch
 from torch import Tensor
-from torch_geometric.utils import scatter
 from vesin_torch import NeighborList
 
 from gnn_metriplectic.geometry.box import Box
+from gnn_metriplectic.geometry.incidence import Incidence
 
 BACKENDS = ("auto", "vesin", "torch_cluster")
 
@@ -46,40 +46,63 @@ class Pairs:
         tiny = torch.finfo(self.displacement.dtype).tiny
         return self.displacement / self.distance.clamp(min=tiny).unsqueeze(-1)
 
+    @cached_property
+    def outer(self) -> Tensor:
+        """e eᵀ row by row, ``[E, D²]``."""
+        return (self.direction.unsqueeze(2) * self.direction.unsqueeze(1)).flatten(1)
+
     @property
     def num_pairs(self) -> int:
         """E."""
         return self.index.shape[1]
 
+    @cached_property
+    def incidence(self) -> Incidence:
+        """Sums over pairs and differences between ends."""
+        return Incidence(self.index, self.num_particles)
+
     def ends(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Values ``[N, ...]`` of the particles at the two ends, each ``[E, ...]``."""
-        return values.index_select(0, self.index[0]), values.index_select(0, self.index[1])
+        first, second = self.incidence.gather(values).view(2, self.num_pairs, *values.shape[1:])
+        return first, second
+
+    def sum_of_ends(self, values: Tensor) -> Tensor:
+        """Values ``[N, ...]`` of i plus those of j, ``[E, ...]``."""
+        return self.incidence.spread(values)
+
+    def difference_of_ends(self, values: Tensor) -> Tensor:
+        """Values ``[N, ...]`` of i less those of j, ``[E, ...]``."""
+        return self.incidence.difference(values)
 
     def relative(self, velocities: Tensor) -> Tensor:
         """Relative velocities v_ij ``[E, D]`` from ``[N, D]``, image shift included."""
-        first, second = self.ends(velocities)
-        difference = first - second
+        difference = self.difference_of_ends(velocities)
         return difference if self.velocity_shift is None else difference + self.velocity_shift
 
     def total(self, values: Tensor) -> Tensor:
         """Sum of symmetric pair values ``[E, ...]`` over the pairs of each particle, ``[N, ...]``."""
-        return self.total_of_ends(values, values)
+        return self.incidence.total(values)
 
     def net(self, values: Tensor) -> Tensor:
         """Sum of antisymmetric pair values ``[E, ...]`` (added to i, taken from j), ``[N, ...]``."""
-        return self.total_of_ends(values, -values)
+        return self.incidence.net(values)
 
     def total_of_ends(self, first: Tensor, second: Tensor) -> Tensor:
         """Sum over pairs where i receives ``first`` and j ``second``, both ``[E, ...]``."""
-        return scatter(torch.cat([first, second]), self.index.reshape(-1), dim_size=self.num_particles, reduce="sum")
+        return self.incidence.scatter(torch.cat([first, second]))
+
+    def with_displacement(self, displacement: Tensor) -> Pairs:
+        """The same pairs at other displacements ``[E, D]``."""
+        pairs = replace(self, displacement=displacement)
+        pairs.__dict__["incidence"] = self.incidence  # it depends on the index alone
+        return pairs
 
     def moved(self, step: Tensor, elapsed: float | Tensor = 0.0) -> Pairs:
         """The same pairs after particles moved by ``step`` ``[N, D]`` in a time ``elapsed`` (scalar or ``[E, 1]``)."""
-        first, second = self.ends(step)
-        displacement = self.displacement + first - second
+        displacement = self.displacement + self.difference_of_ends(step)
         if self.velocity_shift is not None:
             displacement = displacement + self.velocity_shift * elapsed
-        return replace(self, displacement=displacement)
+        return self.with_displacement(displacement)
 
     def select(self, mask: Tensor) -> Pairs:
         """The pairs where ``mask`` ``[E]`` is true."""

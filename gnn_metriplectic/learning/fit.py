@@ -45,26 +45,29 @@ def load(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") ->
         FileNotFoundError: no such file.
         ValueError: a file that is damaged, not a checkpoint, or of a newer format.
     """
-    content = read_checkpoint(path, device=device)
+    content = read_checkpoint(path)
     module = MetriplecticModule(**content["hyper_parameters"])
     module.on_load_checkpoint(content)
     module.load_state_dict(content["state_dict"])
     return module.to(device).model.eval()
 
 
-def read_checkpoint(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> dict[str, Any]:
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The content of a checkpoint as plain values and tensors; errors as in `load`."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {path} does not exist")
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(f"{path} cannot be read as a checkpoint (cut short, or not one): {error}") from error
+        raise ValueError(f"{path} cannot be read as a checkpoint: it is cut short, or another kind of file") from error
     try:
         check_format(content)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    missing = {"hyper_parameters", "state_dict"} - set(content)
+    if missing:
+        raise ValueError(f"{path} is a damaged checkpoint: it has no {' and no '.join(sorted(missing))}")
     return content
 
 
@@ -73,16 +76,18 @@ def fit(
     *,
     cutoff: float,
     lag: int = 1,
+    substeps: int = 1,
     validation: Trajectory | Sequence[Trajectory] | None = None,
     mass: float | list[float] | str | None = None,
     entropy: str = "encoded",
     temperature: str = "learned",
     integrator: str = "energy_conserving",
+    patch: int | None = None,
     terms: dict[str, dict] | None = None,
     steps: int = 2000,
     batch_size: int = 4,
     steps_per_epoch: int = 100,
-    lr: float = 5e-3,
+    lr: float = 1e-2,
     warmup: float = 0.1,
     clip: float = 1.0,
     seed: int = 0,
@@ -98,17 +103,22 @@ def fit(
     Args:
         trajectories: for training; they may differ in particle number, box, forcing and temperature.
         cutoff: range of all pair terms, in units of length.
-        lag: the model's time step, in frames.
+        lag: time over which transitions are learned, in frames.
+        substeps: time steps of the model in a lag (``model.dt`` is the lag over this): a long lag lets fast motion
+            pass, and several steps in it follow the forces.
         validation: trajectories on which the best checkpoint is chosen; by default the last tenth of
             the frames of each training trajectory, which are then not trained on.
         mass: of a particle (a list: one a species), ``"learned"``, or None for that of the trajectories.
         entropy: ``encoded``, or ``observed`` where the trajectories hold the true one (for tests).
-        temperature: ``learned``, or ``equilibrium`` where every trajectory is at equilibrium.
+        temperature: ``learned``, or ``equilibrium`` where every trajectory is in local equilibrium.
         integrator: whose map is the mean of the likelihood.
+        patch: particles a patch (without the halo that is added), where a snapshot is too large for memory: a
+            batch then holds patches instead of snapshots. None for whole snapshots.
         terms: settings of the networks that differ from the defaults.
         steps, batch_size, lr, warmup, clip: gradient steps, graphs a step, peak rate of the one-cycle
             schedule, the share of steps in which it rises, and the largest gradient norm.
-            Below about 500 steps the entropy is not yet standardised (its variance was seen at 0.04 to 0.4).
+            Below about 500 steps the entropy is not yet standardised (its variance was seen at 0.04 to 0.4, and at
+            0.77 after 600 steps of the default rate on 40 particles, where half that rate sufficed).
         steps_per_epoch: steps between checkpoints.
         seed: of weights and order.
         out: folder for ``best.ckpt`` and ``last.ckpt``; by default a temporary one.
@@ -130,15 +140,28 @@ def fit(
         validation = [t[end:] if len(t) - end > lag else t for t, end in zip(train, ends, strict=True)]
         train = [t[:end] if len(t) - end > lag else t for t, end in zip(train, ends, strict=True)]
     held_out = [validation] if isinstance(validation, Trajectory) else list(validation)
+    for traj in held_out:
+        if traj.dimension != train[0].dimension or abs(traj.dt / train[0].dt - 1.0) > 1e-9:
+            raise ValueError(
+                f"a validation trajectory has dimension {traj.dimension} and frame spacing {traj.dt:g}, and one of the "
+                f"training {train[0].dimension} and {train[0].dt:g}: both must be the same"
+            )
     if steps < 1 or steps % steps_per_epoch:
         raise ValueError(f"steps is {steps}; it must be a multiple of steps_per_epoch, {steps_per_epoch}")
     if isinstance(mass, str) and mass != "learned":
         raise ValueError(f"mass is {mass!r}; give numbers, 'learned', or None for that of the trajectories")
+    networks = deepcopy(TERMS)
+    for name, changes in (terms or {}).items():
+        if name not in networks:
+            raise ValueError(f"term {name!r} is unknown; known: {sorted(networks)}")
+        networks[name].update(changes)
     double = str((trainer or {}).get("precision", "")).startswith("64")
     options = {
         "cutoff": cutoff,
         "lag": lag,
         "observed": entropy == "observed",
+        "patch": patch,
+        "hops": networks["encoder"]["hops"],
         "dtype": torch.float64 if double else torch.float32,
     }
     dataset = TransitionDataset(train, **options)
@@ -150,15 +173,11 @@ def fit(
         seed=seed,
         workers=workers,
     )
-    networks = deepcopy(TERMS)
-    for name, changes in (terms or {}).items():
-        if name not in networks:
-            raise ValueError(f"term {name!r} is unknown; known: {sorted(networks)}")
-        networks[name].update(changes)
     settings = {
         "dimension": train[0].dimension,
         "cutoff": float(cutoff),
         "dt": dataset.dt,
+        "substeps": substeps,
         "mass": _mass(train) if mass in (None, "learned") else mass,
         "learn_mass": mass == "learned",
         "entropy": entropy,
@@ -170,6 +189,10 @@ def fit(
         "units": train[0].units or {},
         "lag": lag,
         "seed": seed,
+        "batch_size": batch_size,
+        "steps_per_epoch": steps_per_epoch,
+        "clip": clip,
+        "patch": patch,
         "trajectories": [t.fingerprint() for t in train],
     }
     with torch.random.fork_rng():
@@ -241,7 +264,7 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Settings by dotted name, without those that are measured (scales) or only for the record."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
-        if name in ("scales", "provenance"):
+        if name in ("scales", "package", "units"):
             continue
         flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
     return flat

@@ -3,9 +3,9 @@
 Both frames of a transition are known, so the map of `EnergyConserving` can be evaluated on them,
 particle by particle with the others given:
 
-    momentum   η_i = m (v_i' - v_i) - ½ dt m (a(r, S) + a(r', S)) - dt Σ_j F_ij(v̄_ij)
+    momentum   η_i = m (v_i' - u_i) - dt Σ_j F_ij(v̄_ij),    u_i = v_i + ½ dt (a(r, S) + a(r', S))
     energy     η_i = U(S_i', V_i') - U(S_i, V_i') + Σ_j [½ dt F_ij·v̄_ij - dt q_ij + dt (k_B / 2 m_j) tr G_ij]
-    with       v̄_ij = ½ (v_i + v_i') - v_j
+    with       v̄_ij = ½ (u_i + v_i') - u_j
 
 η is Gaussian with covariance 2 k_B dt Σ_j [[G, -½ G v̄], [., ¼ v̄ᵀGv̄ + K²]], and the change of
 variables (v', S') -> η has the determinant det(m + ½ dt Σ_j R_ij) T(S_i', V_i'), where F_ij = -R_ij v̄_ij.
@@ -26,15 +26,15 @@ import torch
 from torch import Tensor
 
 from gnn_metriplectic.brackets.dissipative import block_matrix
-from gnn_metriplectic.geometry import Pairs
 from gnn_metriplectic.models import MetriplecticModel, State
+from gnn_metriplectic.models.metriplectic import Configuration
 
 
 def negative_log_likelihood(
     model: MetriplecticModel,
     start: State,
     end: State,
-    pairs: tuple[Pairs, Pairs],
+    configurations: tuple[Configuration, Configuration],
     dt: float,
     *,
     acceleration: Tensor | float = 0.0,
@@ -45,7 +45,7 @@ def negative_log_likelihood(
     Args:
         model: whose transition it is.
         start, end: states before and after.
-        pairs: the same pairs before and after.
+        configurations: of the same pairs before and after.
         dt: from before to after, in units of time.
         acceleration: ``[N, D]`` by outer forces, the mean of both times.
         integrator: ``energy_conserving`` or ``euler_maruyama``, whose map is the mean.
@@ -55,9 +55,11 @@ def negative_log_likelihood(
     """
     if integrator not in RESIDUALS:
         raise ValueError(f"no likelihood belongs to the integrator {integrator!r}; choose one of {sorted(RESIDUALS)}")
-    residual, covariance, log_determinant = RESIDUALS[integrator](model, start, end, pairs, dt, acceleration)
+    residual, covariance, log_determinant, pairs = RESIDUALS[integrator](
+        model, start, end, configurations, dt, acceleration
+    )
     # without a neighbour nothing is random; the identity keeps the factorisation defined
-    touched = pairs[1].total((pairs[1].distance < model.cutoff).to(residual.dtype)) > 0
+    touched = pairs.total((pairs.distance < model.cutoff).to(residual.dtype)) > 0
     identity = torch.eye(residual.shape[1], dtype=residual.dtype, device=residual.device)
     covariance = torch.where(touched[:, None, None], covariance, identity)
     factor = torch.linalg.cholesky(covariance)
@@ -68,28 +70,28 @@ def negative_log_likelihood(
     return torch.where(touched, nll, torch.zeros_like(nll))
 
 
-def _energy_conserving(model, start: State, end: State, pairs: tuple[Pairs, Pairs], dt: float, acceleration):
-    before, after = (model.configuration(p, start.species) for p in pairs)
+def _energy_conserving(model, start: State, end: State, configurations, dt: float, acceleration):
+    before, after = configurations
     thermo_before = model.thermo(before, start.entropy, start.species)
     thermo = model.thermo(after, start.entropy, start.species)
     thermo_end = model.thermo(after, end.entropy, start.species)
     dissipative = model.dissipative(after, thermo, start.species)
     pairs, mass = after.pairs, dissipative.mass.unsqueeze(1)
 
+    reversible = model.poisson(before, thermo_before).forces() + model.poisson(after, thermo).forces()
+    kicked = start.vel + dt * acceleration + 0.5 * dt * reversible / mass
+
     # what each end of a pair sees: its own midpoint and the other's start
-    relative = pairs.relative(start.vel)
-    half_first, half_second = pairs.ends(0.5 * (end.vel - start.vel))
+    relative = pairs.relative(kicked)
+    half_first, half_second = pairs.ends(0.5 * (end.vel - kicked))
     first, second = relative + half_first, relative - half_second
 
     force_first, force_second = dissipative.friction_forces(first), dissipative.friction_forces(second)
-    reversible = model.poisson(before, thermo_before).forces() + model.poisson(after, thermo).forces()
-    momentum = mass * (end.vel - start.vel - dt * acceleration) - 0.5 * dt * reversible
-    momentum = momentum - dt * pairs.total_of_ends(force_first, -force_second)
+    momentum = mass * (end.vel - kicked) - dt * pairs.total_of_ends(force_first, -force_second)
 
     flow = dissipative.heat_flow()
-    dissipated = 0.5 * (force_first * first).sum(dim=1) - flow, 0.5 * (force_second * second).sum(dim=1) + flow
-    energy = thermo_end.energy - thermo.energy
-    energy = energy + dt * (pairs.total_of_ends(*dissipated) + dissipative.noise_work())
+    heating = pairs.total_of_ends(dissipative.friction_heat(first) + flow, dissipative.friction_heat(second) - flow)
+    energy = thermo_end.energy - thermo.energy + dt * (dissipative.noise_work() - heating)
 
     # in units of thermal momentum and energy, so that single precision serves any system of units
     unit = torch.cat(
@@ -105,15 +107,17 @@ def _energy_conserving(model, start: State, end: State, pairs: tuple[Pairs, Pair
     identity = torch.eye(momentum.shape[1], dtype=momentum.dtype, device=momentum.device)
     jacobian = mass.unsqueeze(2) * identity + 0.5 * dt * dissipative.drag_blocks()
     log_determinant = torch.logdet(jacobian) + torch.log(thermo_end.temperature) - torch.log(unit).sum(dim=1)
-    return residual, covariance, log_determinant
+    return residual, covariance, log_determinant, pairs
 
 
-def _euler_maruyama(model, start: State, end: State, pairs: tuple[Pairs, Pairs], dt: float, acceleration):
-    drift = model.drift(start, pairs[0])
+def _euler_maruyama(model, start: State, end: State, configurations, dt: float, acceleration):
+    pairs = configurations[0].pairs
+    drift = model.drift(start, pairs)
     velocity = end.vel - start.vel - dt * (drift.vel + acceleration)
     entropy = end.entropy - start.entropy - dt * drift.entropy
     residual = torch.cat([velocity, entropy.unsqueeze(1)], dim=1)
-    return residual, model.covariance(start, pairs[0], dt), torch.zeros_like(entropy)
+    return residual, model.covariance(start, pairs, dt), torch.zeros_like(entropy), pairs
 
 
+# each gives the residual, its covariance, ln |d residual / d (v', S')|, and the pairs that its noise belongs to
 RESIDUALS = {"energy_conserving": _energy_conserving, "euler_maruyama": _euler_maruyama}

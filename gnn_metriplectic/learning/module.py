@@ -10,13 +10,16 @@ from torch import Tensor
 from torch_geometric.data import Batch
 from torch_geometric.utils import scatter
 
-from gnn_metriplectic.geometry import Pairs, batch_pairs
+from gnn_metriplectic.geometry import Pairs
 from gnn_metriplectic.learning.likelihood import negative_log_likelihood
 from gnn_metriplectic.learning.transitions import pairs_of
 from gnn_metriplectic.models import MetriplecticModel, State, build_model
 from gnn_metriplectic.terms.entropy import negentropy
 
 CHECKPOINT_FORMAT = 1
+# weight of the negentropy of S; one makes the loss the information about the future, and more keeps S near the
+# Gaussian of thermal fluctuations
+NEGENTROPY = 2.0
 # entropies that stand for the training set in the estimate of their distribution
 RECENT = 20_000
 
@@ -27,7 +30,7 @@ class MetriplecticModule(lightning.LightningModule):
     Args:
         model: settings of `build_model`, plain values.
         optimizer: ``lr``, ``steps`` of the whole schedule and ``warmup`` as a share of them.
-        temperature: ``learned``, or ``equilibrium`` where every trajectory is at equilibrium: then
+        temperature: ``learned``, or ``equilibrium`` where every trajectory is in local equilibrium: then
             k_B <T> of each graph is held at the kinetic temperature of its trajectory.
         integrator: whose map is the mean of the likelihood.
         gauge_steps: batches over which the running statistics of the gauge average.
@@ -62,25 +65,29 @@ class MetriplecticModule(lightning.LightningModule):
         entropy, next_entropy = self._entropies(batch, pairs, next_pairs, species)
         nowhere = torch.zeros_like(batch.vel)  # only displacements matter
         start, end = State(nowhere, batch.vel, entropy, species), State(nowhere, batch.next_vel, next_entropy, species)
+        before, after = (self.model.configuration(p, species) for p in (pairs, next_pairs))
         nll = negative_log_likelihood(
             self.model,
             start,
             end,
-            (pairs, next_pairs),
-            self.model.dt,
+            (before, after),
+            self.hparams.model["dt"],
             acceleration=batch.acceleration,
             integrator=self.hparams.integrator,
         )
-        volume, _ = self.model.kernel.volume(pairs, species)
-        excess = torch.log((volume / batch.particle_volume[batch.batch])[batch.active].mean())
+        excess = torch.log((before.volume / batch.particle_volume[batch.batch])[batch.active].mean())
         # the scale of W is a gauge: the likelihood does not change along it, this picks a point
         constraints = 10.0 * excess**2
         if self.hparams.temperature == "equilibrium":
-            temperature = self.model.k_B * self.model.temperature(start, pairs)
-            ratio = scatter(temperature, batch.batch, reduce="mean") / batch.kinetic_temperature
+            temperature = self.model.k_B * self.model.thermo(before, entropy, species).temperature
+            free = batch.active
+            mean = scatter(temperature[free], batch.batch[free], dim_size=batch.num_graphs, reduce="mean")
+            ratio = mean / batch.kinetic_temperature
             # stiff enough that the mean is held within a fraction of a percent
             constraints = constraints + 100.0 * ((ratio - 1.0) ** 2).mean()
         entropies = torch.cat([entropy[batch.active], next_entropy[batch.active]])
+        if self.training:
+            self.model.see(entropies, before.volume[batch.active])
         return {"nll": nll[batch.active].mean(), "constraints": constraints, "entropies": entropies}
 
     def _entropies(
@@ -90,9 +97,7 @@ class MetriplecticModule(lightning.LightningModule):
         encoder = self.model.encoder
         if encoder is None:
             return batch.entropy, batch.next_entropy
-        both = batch_pairs([pairs, next_pairs])
-        velocities = torch.cat([batch.vel, batch.next_vel])
-        raw = encoder.raw(both, velocities, None if species is None else torch.cat([species, species]))
+        raw = torch.cat([encoder.raw(pairs, batch.vel, species), encoder.raw(next_pairs, batch.next_vel, species)])
         if not self.training:
             return encoder.standardise(raw).chunk(2)
         counted = raw[torch.cat([batch.active, batch.active])]
@@ -120,19 +125,26 @@ class MetriplecticModule(lightning.LightningModule):
 
     def _shared(self, values: Tensor) -> Tensor:
         """The mean over processes, so that all ranks keep one gauge."""
-        return self.all_gather(values).view(-1, *values.shape).mean(dim=0) if self.trainer.world_size > 1 else values
+        if self.trainer.world_size == 1:
+            return values
+        values = values.clone()
+        torch.distributed.all_reduce(values)
+        return values / self.trainer.world_size
+
+    def on_train_epoch_start(self) -> None:
+        self.model.forget()
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         parts = self._loss(batch)
         shape = self._negentropy(parts["entropies"])
-        loss = parts["nll"] + shape + parts["constraints"]
+        loss = parts["nll"] + NEGENTROPY * shape + parts["constraints"]
         if not torch.isfinite(loss):
             raise ValueError(
                 f"the loss is {float(loss)} at step {self.global_step}: lower optimizer.lr, or look for outliers in "
                 "the data"
             )
         size = batch.num_graphs
-        self.log("train/loss", (parts["nll"] + shape).detach(), prog_bar=True, batch_size=size)
+        self.log("train/loss", (parts["nll"] + NEGENTROPY * shape).detach(), prog_bar=True, batch_size=size)
         self.log("train/negentropy", shape.detach(), batch_size=size)
         self.log("train/constraints", parts["constraints"].detach(), batch_size=size)
         self.log("k_B", self.model.k_B.detach(), batch_size=size)
@@ -143,13 +155,14 @@ class MetriplecticModule(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, index: int) -> None:
         parts = self._loss(batch)
-        self.validated.append((parts["nll"], parts["entropies"]))
+        # a checkpoint whose temperature is off is not the best, however likely it makes the data
+        self.validated.append((parts["nll"] + parts["constraints"], parts["entropies"]))
 
     def on_validation_epoch_end(self) -> None:
         count = torch.tensor([float(len(entropies)) for _, entropies in self.validated], device=self.device)
-        loss = (torch.stack([nll for nll, _ in self.validated]) * count).sum() / count.sum()
+        loss = (torch.stack([value for value, _ in self.validated]) * count).sum() / count.sum()
         if self.model.encoder is not None:
-            loss = loss + negentropy(torch.cat([entropies for _, entropies in self.validated]))
+            loss = loss + NEGENTROPY * negentropy(torch.cat([entropies for _, entropies in self.validated]))
         self.log("val/loss", loss, prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def _suggest_cutoff(traj: Trajectory) -> float:
         return float(distances.sort(dim=1).values[:, rank].median())
     volume = GOOD_NEIGHBORS * traj.box.volume / traj.num_particles
     unit = {2: np.pi, 3: 4.0 * np.pi / 3.0}[traj.dimension]
-    return float(min((volume / unit) ** (1.0 / traj.dimension), 0.5 * min(traj.box.lengths)))
+    return float(min((volume / unit) ** (1.0 / traj.dimension), 0.5 * traj.box.height))
 
 
 def measure_scales(dataset: TransitionDataset, *, samples: int = 32) -> Scales:

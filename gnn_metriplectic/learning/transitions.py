@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 from torch_geometric.data import Data
 
@@ -12,7 +14,11 @@ from gnn_metriplectic.analysis.flow import local_flow
 from gnn_metriplectic.analysis.transport import kinetic_temperature
 from gnn_metriplectic.dynamics import forcing_from
 from gnn_metriplectic.geometry import Pairs, transition_pairs
+from gnn_metriplectic.learning.patches import Patch, patch, patch_grid
 from gnn_metriplectic.trajectory import Trajectory
+
+# graphs that are kept once made, so that their neighbours are not searched again
+KEPT_BYTES = 1 << 30
 
 
 class TransitionDataset(Dataset):
@@ -24,7 +30,7 @@ class TransitionDataset(Dataset):
     Each item is a ``Data`` with velocities ``vel`` and ``next_vel`` ``[N, D]``; ``pair_index``
     ``[2, E]``, ``displacement`` and ``next_displacement`` ``[E, D]`` of the pairs within the cutoff at
     either time; ``velocity_shift`` ``[E, D]`` if any box is sheared; ``acceleration`` ``[N, D]`` by
-    outer forces, the mean of both times; ``active`` ``[N]``, whether the particle moves freely;
+    outer forces, the mean of both times; ``active`` ``[N]``, whether the particle moves freely and is no halo;
     ``species`` ``[N]`` if any; ``entropy`` and ``next_entropy`` ``[N]`` where observed; and for the
     graph its ``particle_volume`` and ``kinetic_temperature`` (k_B T of
     its trajectory, relative to the flow that its forcing drives).
@@ -34,6 +40,8 @@ class TransitionDataset(Dataset):
         cutoff: of the pairs, in units of length.
         lag: frames from the start to the end of a transition.
         observed: whether the entropies of the trajectories are given to the learner.
+        patch: particles a patch, where snapshots are too large for memory; None for whole snapshots.
+        hops: of the encoder; the halo of a patch reaches as many cutoffs and one more.
         dtype: of the floating-point tensors; distances are taken in float64 first.
 
     Raises:
@@ -47,10 +55,14 @@ class TransitionDataset(Dataset):
         cutoff: float,
         lag: int,
         observed: bool = False,
+        patch: int | None = None,
+        hops: int = 2,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         if not trajectories:
             raise ValueError("there are no trajectories to learn from")
+        if patch is not None and patch < 1:
+            raise ValueError(f"patch is {patch} particles; it must be at least 1")
         if lag < 1:
             raise ValueError(f"lag is {lag} frames; it must be at least 1")
         first = trajectories[0]
@@ -70,20 +82,46 @@ class TransitionDataset(Dataset):
                 )
             traj.box.check_cutoff(cutoff)
         self.trajectories, self.cutoff, self.lag = list(trajectories), cutoff, lag
-        self.observed, self.dtype = observed, dtype
+        self.observed, self.hops, self.dtype = observed, hops, dtype
         self.dt = lag * first.dt
         self.sheared = any(t.box.shear_rate for t in trajectories)
         self.forcings = [forcing_from(t.forcing) for t in trajectories]
         self.temperatures = [float(kinetic_temperature(t, local_flow(t)[1]).mean()) for t in trajectories]
-        self.starts = [(k, frame) for k, t in enumerate(trajectories) for frame in range(len(t) - lag)]
+        self.grids = [
+            (1,) * t.dimension if patch is None else patch_grid(t.box, t.num_particles, patch, t.positions[0].double())
+            for t in trajectories
+        ]
+        self._kept: dict[int, Data] = {}
+        self._room = KEPT_BYTES
+        self.starts = [
+            (k, frame, number)
+            for k, t in enumerate(trajectories)
+            for frame in range(len(t) - lag)
+            for number in range(math.prod(self.grids[k]))
+        ]
 
     def __len__(self) -> int:
         return len(self.starts)
 
     def __getitem__(self, item: int) -> Data:
-        number, frame = self.starts[item]
+        if item not in self._kept:
+            made = self._make(item)
+            size = sum(value.nbytes for value in made.to_dict().values() if isinstance(value, Tensor))
+            if size > self._room:
+                return made
+            self._kept[item], self._room = made, self._room - size
+        return self._kept[item]
+
+    def _make(self, item: int) -> Data:
+        number, frame, place = self.starts[item]
         traj = self.trajectories[number]
         pos, next_pos = (traj.positions[f].double() for f in (frame, frame + self.lag))
+        active = torch.ones(len(pos), dtype=torch.bool) if traj.prescribed is None else ~traj.prescribed
+        part = self._part(number, frame, place, pos, next_pos)
+        members = slice(None) if part is None else part.members
+        pos, next_pos, active = pos[members], next_pos[members], active[members]
+        if part is not None:
+            active = active & part.interior
         pairs = transition_pairs(pos, next_pos, traj.box, self.cutoff, float(traj.times[frame]), self.dt)
         acceleration = torch.zeros_like(pos)
         forcing = self.forcings[number]
@@ -93,14 +131,14 @@ class TransitionDataset(Dataset):
                 forcing.acceleration(r, float(t)) for r, t in zip((pos, next_pos), times, strict=True)
             )
         data = Data(
-            num_nodes=traj.num_particles,
-            vel=traj.velocities[frame].to(self.dtype),
-            next_vel=traj.velocities[frame + self.lag].to(self.dtype),
+            num_nodes=len(pos),
+            vel=traj.velocities[frame][members].to(self.dtype),
+            next_vel=traj.velocities[frame + self.lag][members].to(self.dtype),
             pair_index=pairs.index,
             displacement=pairs.displacement.to(self.dtype),
             next_displacement=pairs.moved(next_pos - pos, self.dt).displacement.to(self.dtype),
             acceleration=acceleration.to(self.dtype),
-            active=torch.ones(len(pos), dtype=torch.bool) if traj.prescribed is None else ~traj.prescribed,
+            active=active,
             particle_volume=torch.tensor([particle_volume(traj, pairs, self.cutoff)], dtype=self.dtype),
             kinetic_temperature=torch.tensor([self.temperatures[number]], dtype=self.dtype),
         )
@@ -108,21 +146,31 @@ class TransitionDataset(Dataset):
             shift = torch.zeros_like(pairs.displacement) if pairs.velocity_shift is None else pairs.velocity_shift
             data.velocity_shift = shift.to(self.dtype)
         if traj.species is not None:
-            data.species = traj.species
+            data.species = traj.species[members]
         if self.observed:
-            data.entropy = traj.entropies[frame].to(self.dtype)
-            data.next_entropy = traj.entropies[frame + self.lag].to(self.dtype)
+            data.entropy = traj.entropies[frame][members].to(self.dtype)
+            data.next_entropy = traj.entropies[frame + self.lag][members].to(self.dtype)
         return data
+
+    def _part(self, number: int, frame: int, place: int, pos: Tensor, next_pos: Tensor) -> Patch | None:
+        """The patch ``place`` of a snapshot, with all that its likelihood depends on; None for the whole."""
+        grid = self.grids[number]
+        if math.prod(grid) == 1:
+            return None
+        traj = self.trajectories[number]
+        step = next_pos - pos
+        gap = 2.0 * float(torch.linalg.vector_norm(step - step.mean(dim=0), dim=1).max())
+        gap += abs(traj.box.velocity_gradient * self.dt)
+        # a force needs the density and the entropy of the partner
+        halo = (1 + max(self.hops, 1)) * (self.cutoff + gap)
+        return patch(pos, traj.box, grid, place, halo, float(traj.times[frame]))
 
 
 def pairs_of(data: Data) -> tuple[Pairs, Pairs]:
     """Pairs of a transition (or batch of them) at its start and its end."""
     shift = data.velocity_shift if "velocity_shift" in data else None
-    count = data.num_nodes
-    return (
-        Pairs(data.pair_index, data.displacement, count, shift),
-        Pairs(data.pair_index, data.next_displacement, count, shift),
-    )
+    pairs = Pairs(data.pair_index, data.displacement, data.num_nodes, shift)
+    return pairs, pairs.with_displacement(data.next_displacement)
 
 
 def particle_volume(traj: Trajectory, pairs: Pairs, cutoff: float) -> float:

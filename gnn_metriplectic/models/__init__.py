@@ -4,5 +4,15 @@ from gnn_metriplectic.models.build import Scales, build_model
 from gnn_metriplectic.models.metriplectic import MetriplecticModel
 from gnn_metriplectic.models.published import import_published
 from gnn_metriplectic.models.state import State
+from gnn_metriplectic.models.tables import read_tables, tabulate, write_tables
 
-__all__ = ["MetriplecticModel", "Scales", "State", "build_model", "import_published"]
+__all__ = [
+    "MetriplecticModel",
+    "Scales",
+    "State",
+    "build_model",
+    "import_published",
+    "read_tables",
+    "tabulate",
+    "write_tables",
+]

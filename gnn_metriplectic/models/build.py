@@ -37,6 +37,8 @@ class Scales:
 
 # the first guess of the heat capacity of a particle, in units of k_B
 HEAT_CAPACITY = 25.0
+# the share of the excess of heat that a pair may exchange in a step
+EXCESS = 0.25
 # the first guess of the share of a step in the variance of the entropy
 ENTROPY_INCREMENT = 0.1
 
@@ -54,6 +56,7 @@ def build_model(
     equation_of_state: dict,
     friction: dict,
     encoder: dict,
+    substeps: int = 1,
 ) -> MetriplecticModel:
     """A learned model with fresh weights.
 
@@ -66,12 +69,15 @@ def build_model(
         kernel, friction: ``width`` and ``depth`` of their networks (and ``rank`` for friction).
         equation_of_state: ``width``.
         encoder: ``width`` and ``hops``.
+        substeps: steps of the model in one of the data.
 
     Raises:
         ValueError: a setting out of range.
     """
     if entropy not in ("encoded", "observed"):
         raise ValueError(f"entropy is {entropy!r}; choose 'encoded' or 'observed'")
+    if substeps < 1:
+        raise ValueError(f"substeps is {substeps}; it must be at least 1")
     species = len(mass) if isinstance(mass, list) else 1
     size = Scales(**scales)
     k_B = size.entropy * HEAT_CAPACITY**-0.5
@@ -90,10 +96,17 @@ def build_model(
             species=species,
             **equation_of_state,
         ),
-        LearnedFriction(cutoff, temperature=temperature, squared=(drag, drag, heat), species=species, **friction),
+        LearnedFriction(
+            cutoff,
+            temperature=temperature,
+            squared=(drag, drag, heat),
+            heat_limit=EXCESS * HEAT_CAPACITY * k_B * temperature**2 / dt,
+            species=species,
+            **friction,
+        ),
         mass=mass,
         k_B=k_B,
-        dt=dt,
+        dt=dt / substeps,
         dimension=dimension,
         encoder=EntropyEncoder(cutoff, speed=size.speed, species=species, **encoder) if entropy == "encoded" else None,
         learn_mass=learn_mass,

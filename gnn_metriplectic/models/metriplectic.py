@@ -7,6 +7,7 @@ Hernández, Win, O'Connor, Arratia and Trask, *Data-driven particle dynamics* (a
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -27,6 +28,9 @@ class Configuration(NamedTuple):
     slope: Tensor
 
 
+_NOTHING_SEEN = [[math.inf, -math.inf]] * 2
+
+
 class MetriplecticModel(nn.Module):
     """Energy, entropy and friction of particles, learned or given by formulas.
 
@@ -34,7 +38,7 @@ class MetriplecticModel(nn.Module):
         kernel, equation_of_state, friction: the terms.
         mass: of a particle; one number, or one a species.
         k_B: Boltzmann's constant in the units of energy over those of entropy.
-        dt: the time step that the model describes, in units of time.
+        dt: the time step at which the model runs, in units of time.
         dimension: 2 or 3.
         encoder: entropy from neighbours, or None where the entropy is known.
         learn_mass, learn_k_B: whether these are parameters of a training.
@@ -66,6 +70,8 @@ class MetriplecticModel(nn.Module):
         self.dt, self.dimension = float(dt), dimension
         self.log_mass = nn.Parameter(torch.log(masses), requires_grad=learn_mass)
         self.log_k_B = nn.Parameter(torch.tensor(k_B, dtype=torch.float64).log(), requires_grad=learn_k_B)
+        # least and greatest entropy and volume of the last epoch of training: where the networks are known
+        self.register_buffer("seen", torch.tensor(_NOTHING_SEEN, dtype=torch.float64))
 
     @property
     def cutoff(self) -> float:
@@ -103,6 +109,16 @@ class MetriplecticModel(nn.Module):
             raise ValueError(f"species {int(species.max())} is unknown to a model of {mass.numel()} species")
         return mass[species]
 
+    def forget(self) -> None:
+        """Empty ``seen``."""
+        self.seen.copy_(torch.tensor(_NOTHING_SEEN))
+
+    @torch.no_grad()
+    def see(self, entropy: Tensor, volume: Tensor) -> None:
+        """Widen ``seen``, ``[2, 2]``: least and greatest entropy, and volume, by those of a batch."""
+        for row, values in zip(self.seen, (entropy, volume), strict=True):
+            row[0], row[1] = torch.minimum(row[0], values.min()), torch.maximum(row[1], values.max())
+
     def configuration(self, pairs: Pairs, species: Tensor | None) -> Configuration:
         """Volumes and kernel slopes of a configuration."""
         volume, slope = self.kernel.volume(pairs, species)
@@ -120,7 +136,7 @@ class MetriplecticModel(nn.Module):
     def dissipative(self, configuration: Configuration, thermo: Thermo, species: Tensor | None) -> DissipativeBracket:
         """The irreversible bracket."""
         pairs, volume, slope = configuration
-        friction = self.friction(pairs, thermo.temperature, volume, slope, species)
+        friction = self.friction(pairs, thermo.temperature, self.k_B / thermo.heat_capacity, volume, slope, species)
         mass = self.masses(pairs.num_particles, species)
         return DissipativeBracket(pairs, friction, thermo, mass, self.k_B)
 
@@ -168,7 +184,8 @@ class MetriplecticModel(nn.Module):
 
         σ V = -Σ_i m (v_i - u_i) ⊗ (v_i - u_i) - Σ_pairs r_ij ⊗ (f_ij + F_ij), where u is the local
         ``flow`` ``[N, D]`` (zero by default) and V the volume of the box, or in free space that of
-        all particles. The pressure is -tr σ / D.
+        all particles. The pressure is -tr σ / D, and the viscosity in a flow v_x = γ̇ y is σ[1, 0] / γ̇ (friction is not
+        central, so that σ[0, 1] differs).
         """
         poisson, dissipative = self.brackets(state, pairs)
         force = poisson.pair_forces() + dissipative.friction_forces(pairs.relative(state.vel))

@@ -119,7 +119,7 @@ def _draw_entropy(
     """Entropies from p(S) ∝ exp[(S - U(S, V)/T) / k_B] by inverting its distribution on a grid."""
     mode = torch.zeros_like(volume)
     for _ in range(100):
-        thermo = model.equation_of_state(mode, volume, species)
+        thermo = model.equation_of_state.anywhere(mode, volume, species)
         step = thermo.heat_capacity * torch.log(temperature / thermo.temperature)
         mode = mode + torch.clamp(step, -2.0 * thermo.heat_capacity, 2.0 * thermo.heat_capacity)
         if float((step / thermo.heat_capacity).abs().max()) < 1e-6:
@@ -131,7 +131,8 @@ def _draw_entropy(
     grid = mode.unsqueeze(1) + width.unsqueeze(1) * offsets
     count = grid.shape[1]
     flat_species = None if species is None else species.repeat_interleave(count)
-    energy = model.equation_of_state(grid.ravel(), volume.repeat_interleave(count), flat_species).energy.view_as(grid)
+    law = model.equation_of_state
+    energy = law.anywhere(grid.ravel(), volume.repeat_interleave(count), flat_species).energy.view_as(grid)
     log_density = (grid - energy / temperature) / model.k_B
     density = torch.exp(log_density - log_density.max(dim=1, keepdim=True).values)
     cumulative = torch.cumulative_trapezoid(density, dim=1)

@@ -11,8 +11,10 @@ atoms a particle, SDPD friction). Units are reduced: box 1, m = 1, k_B = 1.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
@@ -68,7 +70,19 @@ class IdealGasSystem:
             dimension=3,
         ).double()
 
-    def generate(self, path: Path, *, scenario: str, temperature: float, frames: int, seed: int) -> None:
+    # trajectories are made side by side, one a core
+    serial: ClassVar[bool] = False
+
+    def generate(
+        self,
+        path: Path,
+        *,
+        scenario: str,
+        temperature: float,
+        frames: int,
+        seed: int,
+        advance: Callable[[float, str], None] | None = None,
+    ) -> None:
         """Write one trajectory of ``frames`` frames to ``path``.
 
         Raises:
@@ -76,6 +90,8 @@ class IdealGasSystem:
         """
         if scenario not in SCENARIOS:
             raise ValueError(f"scenario {scenario!r} is unknown; choose one of {SCENARIOS}")
+        if self.particles < 2:
+            raise ValueError(f"particles is {self.particles}; a gas has at least 2")
         model, rest = self.model(), Box.cubic(self.length, 3)
         rest.check_cutoff(self.cutoff)
         random = torch.Generator().manual_seed(seed)

@@ -76,15 +76,21 @@ class SDPDFriction(FrictionTerm):
         self.heat = 2.0 * conductivity
 
     def forward(
-        self, pairs: Pairs, temperature: Tensor, volume: Tensor, slope: Tensor, species: Tensor | None = None
+        self,
+        pairs: Pairs,
+        temperature: Tensor,
+        fluctuation: Tensor,
+        volume: Tensor,
+        slope: Tensor,
+        species: Tensor | None = None,
     ) -> Friction:
         volume_i, volume_j = pairs.ends(volume)
         tiny = torch.finfo(slope.dtype).tiny
         f = -slope / pairs.distance.clamp(min=tiny) * volume_i * volume_j
-        ti, tj = pairs.ends(temperature)
-        total = ti + tj
+        (ti, tj), (ci, cj) = pairs.ends(temperature), pairs.ends(fluctuation)
+        product, total = ti * tj, ti + tj
+        mean = 2.0 * product / total
+        by_mean = 2.0 * ((tj / total) ** 2 * ci + (ti / total) ** 2 * cj)
         factors = f.unsqueeze(1) * slope.new_tensor([self.shear, self.bulk, self.heat])
-        mean = torch.stack([2.0 * ti * tj / total, 2.0 * ti * tj / total, ti * tj], dim=1)
-        by_i = torch.stack([2.0 * (tj / total) ** 2, 2.0 * (tj / total) ** 2, tj], dim=1)
-        by_j = torch.stack([2.0 * (ti / total) ** 2, 2.0 * (ti / total) ** 2, ti], dim=1)
-        return Friction(factors * mean, factors * by_i, factors * by_j)
+        squared = factors * torch.stack([mean, mean, product], dim=1)
+        return Friction(squared, factors * torch.stack([by_mean, by_mean, tj * ci - ti * cj], dim=1))

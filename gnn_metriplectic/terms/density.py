@@ -38,7 +38,10 @@ class DensityKernel(nn.Module):
 
 
 class LearnedKernel(DensityKernel):
-    """W = w exp(net(r / h)) (1 - r²/h²)².
+    """W = w exp(net(r²/h²)) (1 - r²/h²)².
+
+    A function of r² is smooth at r = 0 and changes little at distances that no pair of the training had, where
+    the window then makes pairs repel.
 
     The scale of W is a gauge, which training fixes by the mean volume of a particle; w is such that
     fresh networks start near it.
@@ -67,11 +70,11 @@ class LearnedKernel(DensityKernel):
     def forward(self, pairs: Pairs, species: Tensor | None = None) -> tuple[Tensor, Tensor]:
         rho = pairs.distance / self.cutoff
         ends = (None, None) if species is None else pairs.ends(species)
-        log, log_slope = self.network.jet(rho, self.shift(*ends))
+        log, log_slope = self.network.jet(rho * rho, self.shift(*ends))
         window = (1.0 - rho * rho).clamp(min=0.0)
         scale = self.unit * torch.exp(log.squeeze(1))
         value = scale * window * window
-        slope = (value * log_slope.squeeze(1) - 4.0 * rho * scale * window) / self.cutoff
+        slope = 2.0 * rho * (value * log_slope.squeeze(1) - 2.0 * scale * window) / self.cutoff
         return value, slope
 
     def at_zero(self, pairs: Pairs, species: Tensor | None = None) -> Tensor:

@@ -35,8 +35,26 @@ class EquationOfState(nn.Module):
         """`Thermo` of particles from ``entropy`` and ``volume``, both ``[N]``."""
         raise NotImplementedError
 
-    def entropy_of(self, energy: Tensor, volume: Tensor, guess: Tensor, species: Tensor | None = None) -> Tensor:
-        """Entropy ``[N]`` at which U(S, V) = ``energy``, by Newton's method from ``guess``.
+    def anywhere(self, entropy: Tensor, volume: Tensor, species: Tensor | None = None) -> Thermo:
+        """As ``forward``, for searches, which may pass through states where a model is not known."""
+        return self(entropy, volume, species)
+
+    def entropy_of(
+        self,
+        energy: Tensor,
+        volume: Tensor,
+        guess: Tensor,
+        species: Tensor | None = None,
+        *,
+        known: Thermo | None = None,
+    ) -> tuple[Tensor, Thermo]:
+        """Entropy ``[N]`` at which U(S, V) = ``energy``, and the state there, by Halley's method.
+
+        Args:
+            energy, volume: of each particle, ``[N]``.
+            guess: of the entropy, ``[N]``.
+            species: ``[N]`` or None.
+            known: the state at ``guess``, where it was computed before.
 
         Raises:
             ValueError: a particle whose internal energy is below the smallest that U has at its
@@ -46,15 +64,16 @@ class EquationOfState(nn.Module):
         tolerance = 4.0 * torch.finfo(energy.dtype).eps
         previous = None
         for _ in range(60):
-            now = self(entropy, volume, species)
+            now = self.anywhere(entropy, volume, species) if known is None else known
+            known = None
             error = energy - now.energy
             worst = float((error.abs() / (energy.abs() + now.energy.abs())).max())
             if worst <= tolerance or (previous is not None and worst < 1e3 * tolerance and worst >= previous):
-                return entropy  # at round-off, or no longer improving just above it
+                return entropy, now  # at round-off, or no longer improving just above it
             previous = worst
-            # a convex U makes the step from below an overshoot: limit it to a heat capacity's worth
-            step = error / now.temperature
-            entropy = entropy + torch.clamp(step, -2.0 * now.heat_capacity, 2.0 * now.heat_capacity)
+            # Newton's step in units of the heat capacity; the curvature of U, T/C, makes it Halley's
+            step = torch.clamp(error / (now.temperature * now.heat_capacity), -1.0, 4.0)
+            entropy = entropy + now.heat_capacity * step / (1.0 + 0.5 * step)
             if not torch.isfinite(entropy).all():
                 break
         bad = int(torch.argmax(torch.nan_to_num((error / energy).abs(), nan=torch.inf)))

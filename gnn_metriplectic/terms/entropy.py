@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from gnn_metriplectic.geometry import Pairs
+from gnn_metriplectic.geometry import Pairs, dot
 from gnn_metriplectic.terms.jets import SpeciesShift
 
 
@@ -40,10 +40,10 @@ class EntropyEncoder(nn.Module):
         """Entropy before standardisation, ``[N]``, from velocities ``[N, D]``."""
         rho = pairs.distance / self.cutoff
         relative = pairs.relative(velocities) / self.speed
-        along = (relative * pairs.direction).sum(dim=1)
+        along = dot(relative, pairs.direction)
         # logarithms tame the tails of the squared velocities
         features = torch.stack(
-            [2.0 * rho - 1.0, torch.log1p((relative * relative).sum(dim=1)) - 1.0, torch.log1p(along * along) - 0.5],
+            [2.0 * rho - 1.0, torch.log1p(dot(relative, relative)) - 1.0, torch.log1p(along * along) - 0.5],
             dim=1,
         )
         ends = (None, None) if species is None else pairs.ends(species)
@@ -56,9 +56,10 @@ class EntropyEncoder(nn.Module):
         node = None
         for message, update in zip(self.messages, self.updates, strict=True):
             if node is not None:
-                first, second = pairs.ends(node)
-                edge = edge + first + second
-            gathered = pairs.total(window * message(nn.functional.silu(edge))) / (0.1 + weight)
+                edge = edge + pairs.sum_of_ends(node)
+            # the message is affine, so that it is applied to the sum: once a particle, not once a pair
+            heard = pairs.total(window * nn.functional.silu(edge))
+            gathered = (heard @ message.weight.T + weight * message.bias) / (0.1 + weight)
             node = nn.functional.silu(update(gathered if node is None else torch.cat([gathered, node], dim=1)))
         return self.head(node).squeeze(1)
 

@@ -2,46 +2,61 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from gnn_metriplectic.geometry import Pairs
+from gnn_metriplectic.geometry import Pairs, dot
 from gnn_metriplectic.terms.jets import ScalarNetwork, SpeciesShift
 
 SHEAR, BULK, HEAT = range(3)
 
 
 class Friction(NamedTuple):
-    """Squared amplitudes (A², B², K²) of each pair and their slopes, all ``[E, 3]``.
+    """Squared amplitudes of each pair and their Itô terms, both ``[E, 3]``.
 
     Attributes:
         squared: A² (shear), B² (bulk), K² (heat conduction).
-        by_first: derivative with the temperature of particle i.
-        by_second: derivative with the temperature of particle j.
+        ito: k_B (∂_i X / C_i + ∂_j X / C_j) for X = A², B² and k_B (∂_i X / C_i - ∂_j X / C_j) for K², with the
+            derivatives by the temperatures of the two particles.
     """
 
     squared: Tensor
-    by_first: Tensor
-    by_second: Tensor
+    ito: Tensor
 
 
 class FrictionTerm(nn.Module):
     """Amplitudes symmetric in i and j that vanish at the cutoff. Subclasses give ``forward``."""
 
     def forward(
-        self, pairs: Pairs, temperature: Tensor, volume: Tensor, slope: Tensor, species: Tensor | None = None
+        self,
+        pairs: Pairs,
+        temperature: Tensor,
+        fluctuation: Tensor,
+        volume: Tensor,
+        slope: Tensor,
+        species: Tensor | None = None,
     ) -> Friction:
-        """`Friction` from temperatures and volumes ``[N]`` and the kernel's slope W' ``[E]``."""
+        """`Friction` from T, k_B/C and V of particles, ``[N]``, and the kernel's slope W' ``[E]``."""
         raise NotImplementedError
 
 
-class LearnedFriction(FrictionTerm):
-    """A_ij = a(ρ, T_i) a(ρ, T_j), likewise B and K, with a(ρ, T) = √(s (1 - ρ²)) exp n(ρ, T).
+class FactorisedFriction(FrictionTerm):
+    """A_ij = a(ρ, T_i) a(ρ, T_j), likewise B and K, so that A²_ij = s (1 - ρ²)² exp 2 (n(ρ, T_i) + n(ρ, T_j)).
 
-    n(ρ, T) = Σ_k φ_k(ρ) g_k(ln T), with φ from a network on pairs and g from one on particles, so
-    that the temperature's slope costs nothing on the pairs. g_0 = 1.
+    n(ρ, T) = Σ_k φ_k(ρ) g_k(ln T/T₀), with φ a function of pairs and g of particles, so that the
+    temperature's slope costs nothing on the pairs. g_0 = 1.
+
+    Args:
+        cutoff: of ρ = r / cutoff.
+        temperature: T₀.
+        squared: s of A, B and K.
+        rank: number of products in n.
+        radial: φ, ``[E]`` -> ``[E, 3 rank]``.
+        thermal: g and its slope, ``[N]`` -> ``[N, 3 (rank - 1)]`` each, by its method ``jet``.
+        shift: of the first hidden layer of φ, by species.
     """
 
     def __init__(
@@ -50,36 +65,150 @@ class LearnedFriction(FrictionTerm):
         *,
         temperature: float,
         squared: tuple[float, float, float],
-        width: int,
-        depth: int,
-        rank: int = 4,
-        species: int = 1,
+        rank: int,
+        radial: nn.Module,
+        thermal: nn.Module,
+        shift: SpeciesShift,
     ) -> None:
         super().__init__()
         if not (temperature > 0 and all(s > 0 for s in squared)):
             raise ValueError(f"scales of friction must be positive: temperature {temperature}, amplitudes² {squared}")
         self.cutoff, self.temperature_scale, self.rank = cutoff, temperature, rank
         self.register_buffer("squared_scale", torch.tensor(squared), persistent=True)
-        self.radial = ScalarNetwork(3 * rank, width=width, depth=depth)
-        self.thermal = ScalarNetwork(3 * (rank - 1), width=16, depth=1)
-        nn.init.normal_(self.thermal.layers[-1].weight, std=0.3)
-        self.shift = SpeciesShift(species, width)
+        self.radial, self.thermal, self.shift = radial, thermal, shift
 
     def forward(
-        self, pairs: Pairs, temperature: Tensor, volume: Tensor, slope: Tensor, species: Tensor | None = None
+        self,
+        pairs: Pairs,
+        temperature: Tensor,
+        fluctuation: Tensor,
+        volume: Tensor,
+        slope: Tensor,
+        species: Tensor | None = None,
     ) -> Friction:
         rho = pairs.distance / self.cutoff
         ends = (None, None) if species is None else pairs.ends(species)
-        radial = self.radial(rho, self.shift(*ends)).view(-1, 3, self.rank, 1)
+        radial = self.radial(rho, self.shift(*ends)).view(-1, 3, self.rank)
         value, by_log = self.thermal.jet(torch.log(temperature / self.temperature_scale))
-        constant = value.new_ones(value.shape[0], 3, 1)
-        value = torch.cat([constant, value.view(-1, 3, self.rank - 1)], dim=2)
-        by_temperature = torch.cat(
-            [torch.zeros_like(constant), by_log.view(-1, 3, self.rank - 1) / temperature.view(-1, 1, 1)], dim=2
-        )
-        first, second = pairs.ends(torch.stack([value, by_temperature], dim=3))
-        log_first, slope_first = (radial * first).sum(dim=2).unbind(dim=2)
-        log_second, slope_second = (radial * second).sum(dim=2).unbind(dim=2)
+        change = by_log * (fluctuation / temperature).unsqueeze(1)
+        # φ_k (g_k(T_i) + g_k(T_j)) and φ_k (∂_i g_k ± ∂_j g_k) are sums over the ends before they meet φ
+        both = pairs.sum_of_ends(torch.stack([value, change], dim=2)).view(-1, 3, self.rank - 1, 2)
+        exponent, ito = (radial[:, :, None, 1:] @ both).squeeze(2).unbind(dim=2)
+        opposed = pairs.difference_of_ends(change.view(-1, 3, self.rank - 1)[:, HEAT])
+        ito = torch.cat([ito[:, :HEAT], dot(radial[:, HEAT, 1:], opposed).unsqueeze(1)], dim=1)
         window = (1.0 - rho * rho).clamp(min=0.0).unsqueeze(1)
-        squared = self.squared_scale * window**2 * torch.exp(2.0 * (log_first + log_second))
-        return Friction(squared, 2.0 * squared * slope_first, 2.0 * squared * slope_second)
+        squared = self.squared_scale * window**2 * torch.exp(2.0 * (2.0 * radial[:, :, 0] + exponent))
+        return Friction(squared, 2.0 * squared * ito)
+
+
+# A², B², K² go with the temperatures of both ends to these powers before anything is learned: friction coefficients
+# A² / T and relaxation rates of heat K² / T² then stay finite when a particle gets cold or hot
+POWERS = (0.5, 0.5, 1.0)
+
+
+class RadialFeatures(nn.Module):
+    """φ of a pair: ``rank`` learned functions of ρ² for each of A, B, K, and the constant that goes with ln T.
+
+    K² / T_i T_j depends on ρ alone and stays below ``heat_limit`` times its scale: a pair that gave more than its
+    excess of heat in a step would make the explicit step of the heat unstable.
+    """
+
+    def __init__(self, *, width: int, depth: int, rank: int, heat_limit: float) -> None:
+        super().__init__()
+        self.rank = rank
+        self.network = ScalarNetwork(2 * rank + 1, width=width, depth=depth)
+        # K² goes with exp(4 φ₀), the other squared amplitudes with exp(2 n) of both ends
+        self.most = 0.25 * math.log(heat_limit)
+        self.register_buffer("power", 0.5 * torch.tensor(POWERS), persistent=False)
+
+    def forward(self, rho: Tensor, shift: Tensor | None = None) -> Tensor:
+        """``[E, 3 (rank + 1)]`` at ``rho`` ``[E]``."""
+        return self._features(self.network(rho * rho, shift))[0]
+
+    def jet(self, rho: Tensor, shift: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Values and slopes, both ``[E, 3 (rank + 1)]``."""
+        value, slope = self.network.jet(rho * rho, shift)
+        value, gain = self._features(value)
+        slope = self._laid_out(2.0 * rho.unsqueeze(1) * torch.cat([slope[:, :-1], gain * slope[:, -1:]], dim=1))
+        return value, slope
+
+    def _features(self, learned: Tensor) -> tuple[Tensor, Tensor]:
+        """φ from the outputs of the network ``[E, 2 rank + 1]``, and the slope ``[E, 1]`` of the limited one."""
+        free, heat = learned[:, :-1], learned[:, -1:]
+        limited = self.most - nn.functional.softplus(self.most - heat)
+        value = self._laid_out(torch.cat([free, limited], dim=1))
+        value.view(-1, 3, self.rank + 1)[:, :, -1] = self.power
+        return value, torch.sigmoid(self.most - heat)
+
+    def _laid_out(self, columns: Tensor) -> Tensor:
+        """Those of A and B, then the one of K, each row with its places for the rest, ``[E, 3 (rank + 1)]``."""
+        free = nn.functional.pad(columns[:, :-1].view(-1, 2, self.rank), (0, 1))
+        heat = nn.functional.pad(columns[:, -1:], (0, self.rank))
+        return torch.cat([free.flatten(1), heat], dim=1)
+
+
+class ThermalFeatures(nn.Module):
+    """g of a particle: ``rank - 1`` learned functions of x = ln T/T₀ for each of A, B, K, and x itself.
+
+    The learned ones see tanh x, so that they are bounded where no particle of the training has been.
+    """
+
+    def __init__(self, *, rank: int) -> None:
+        super().__init__()
+        self.network = ScalarNetwork(3 * (rank - 1), width=16, depth=1) if rank > 1 else None
+        if self.network is not None:
+            nn.init.normal_(self.network.layers[-1].weight, std=0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[N, 3 rank]`` at ``x`` ``[N]``."""
+        return self._joined(self._none(x) if self.network is None else self.network(torch.tanh(x)), x)
+
+    def jet(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Values and slopes, both ``[N, 3 rank]``."""
+        if self.network is None:
+            return self._joined(self._none(x), x), self._joined(self._none(x), torch.ones_like(x))
+        bounded = torch.tanh(x)
+        value, slope = self.network.jet(bounded)
+        return self._joined(value, x), self._joined(slope * (1.0 - bounded**2).unsqueeze(1), torch.ones_like(x))
+
+    @staticmethod
+    def _none(x: Tensor) -> Tensor:
+        return x.new_zeros(len(x), 3, 0)
+
+    def _joined(self, learned: Tensor, last: Tensor) -> Tensor:
+        learned = learned.view(len(learned), 3, learned.numel() // (3 * max(len(learned), 1)))
+        return torch.cat([learned, last.view(-1, 1, 1).expand(-1, 3, 1)], dim=2).flatten(1)
+
+
+class LearnedFriction(FactorisedFriction):
+    """`FactorisedFriction` of networks around the temperature scaling of `POWERS`.
+
+    Args:
+        cutoff, temperature, squared: see there.
+        heat_limit: largest K², in the units of ``squared``, of a pair at T₀.
+        width, depth: of the network of φ.
+        rank: learned products in n.
+        species: number of species.
+    """
+
+    def __init__(
+        self,
+        cutoff: float,
+        *,
+        temperature: float,
+        squared: tuple[float, float, float],
+        heat_limit: float,
+        width: int,
+        depth: int,
+        rank: int = 4,
+        species: int = 1,
+    ) -> None:
+        super().__init__(
+            cutoff,
+            temperature=temperature,
+            squared=squared,
+            rank=rank + 1,
+            radial=RadialFeatures(width=width, depth=depth, rank=rank, heat_limit=heat_limit / squared[HEAT]),
+            thermal=ThermalFeatures(rank=rank),
+            shift=SpeciesShift(species, width),
+        )

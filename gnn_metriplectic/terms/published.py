@@ -121,7 +121,13 @@ class PublishedFriction(FrictionTerm):
         self.networks = nn.ModuleList(GivenNetwork(layers) for layers in (shear, bulk, heat))
 
     def forward(
-        self, pairs: Pairs, temperature: Tensor, volume: Tensor, slope: Tensor, species: Tensor | None = None
+        self,
+        pairs: Pairs,
+        temperature: Tensor,
+        fluctuation: Tensor,
+        volume: Tensor,
+        slope: Tensor,
+        species: Tensor | None = None,
     ) -> Friction:
         rho = pairs.distance / self.cutoff
         inputs = torch.stack([rho.repeat(2), torch.cat(pairs.ends(temperature))], dim=1)
@@ -130,18 +136,12 @@ class PublishedFriction(FrictionTerm):
             for column in zip(*(network.jet(inputs, 1) for network in self.networks), strict=True)
         )
         inside = (rho < 1.0).unsqueeze(1)
-        (first, second), (slope_first, slope_second) = value.chunk(2), by_temperature.chunk(2)
+        change = by_temperature * torch.cat(pairs.ends(fluctuation)).unsqueeze(1)
+        (first, second), (change_first, change_second) = value.chunk(2), change.chunk(2)
         amplitude = first * second
-        return Friction(
-            *(
-                torch.where(inside, term, 0.0)
-                for term in (
-                    amplitude * amplitude,
-                    2.0 * amplitude * slope_first * second,
-                    2.0 * amplitude * first * slope_second,
-                )
-            )
-        )
+        sign = value.new_tensor([1.0, 1.0, -1.0])  # of SHEAR, BULK, HEAT
+        ito = 2.0 * amplitude * (change_first * second + sign * first * change_second)
+        return Friction(torch.where(inside, amplitude * amplitude, 0.0), torch.where(inside, ito, 0.0))
 
 
 class PublishedEncoder(nn.Module):

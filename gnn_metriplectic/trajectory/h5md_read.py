@@ -40,6 +40,8 @@ def read_trajectory(path: str | os.PathLike[str]) -> Trajectory:
     except OSError as error:
         reason = "is cut short (an interrupted copy or a full disk?)" if "truncated" in str(error) else "cannot be read"
         raise ValueError(f"{path} {reason}: {error}. Copy or generate it again; H5MD is an HDF5 file") from error
+    except ValueError as error:
+        raise error if str(path) in str(error) else ValueError(f"{path}: {error}") from None
 
 
 def _read(path: Path, file: h5py.File) -> Trajectory:
