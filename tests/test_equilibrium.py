@@ -83,7 +83,7 @@ def test_a_temperature_is_positive(temperature):
 @torch.no_grad()
 def temperature_ratio(model: MetriplecticModel, *, count: int, dt: float, steps: int, seed: int) -> dict[str, tuple]:
     """Kinetic temperature over k_B <T>, and of each species over that of all, with errors from blocks."""
-    cell = torch.tensor(tilted_box(model.dimension).lattice_at(0.0), dtype=torch.float64)
+    cell = tilted_box(model.dimension).lattice_at(0.0)
     box = Box.triclinic((cell * (count / 48) ** (1.0 / model.dimension)).tolist())
     start = scattered(model, count, box=box)
     state = State.equilibrium(model, start.pos, box, temperature=K_B * TEMPERATURE, seed=seed, species=start.species)

@@ -43,6 +43,20 @@ def apply_tensor(tensor: Tensor, direction: Tensor, vectors: Tensor) -> Tensor:
     return tensor[:, :1] * vectors + tensor[:, 1:] * along * direction
 
 
+def multiply_tensors(*tensors: Tensor) -> Tensor:
+    """Product of tensors x I + y e eᵀ about the same e, which commute: (x, y) ``[E, 2]``."""
+    across, along = tensors[0][:, 0], tensors[0].sum(dim=1)
+    for tensor in tensors[1:]:
+        across, along = across * tensor[:, 0], along * tensor.sum(dim=1)
+    return torch.stack([across, along - across], dim=1)
+
+
+def invert_tensor(tensor: Tensor) -> Tensor:
+    """(x, y) of the inverse of x I + y e eᵀ, ``[E, 2]``."""
+    across, along = 1.0 / tensor[:, 0], 1.0 / tensor.sum(dim=1)
+    return torch.stack([across, along - across], dim=1)
+
+
 def dense_tensor(tensor: Tensor, direction: Tensor) -> Tensor:
     """x I + y e eᵀ of each pair as ``[E, D, D]``."""
     identity = torch.eye(direction.shape[1], dtype=direction.dtype, device=direction.device)
@@ -103,41 +117,48 @@ class DissipativeBracket:
         """Heat -½ F_ij·v_ij that friction leaves in each end of a pair, ``[E]``, in units of power."""
         return 0.5 * self._form(self.drag, relative)
 
+    def recoil(self, dt: float) -> tuple[Tensor, Tensor]:
+        """P = (1 + ½ dt R/m)⁻¹ for i and for j, with m of the other end, (x, y) ``[E, 2]`` each.
+
+        Of a pair alone, J = P (F_ij(w) dt + F̃) is the impulse on i that solves J = F_ij(w + ½ J/m_j) dt + F̃: the
+        midpoint velocity w + ½ J/m_j has the partner's recoil in it.
+        """
+        one = torch.tensor([1.0, 0.0], dtype=self.drag.dtype, device=self.drag.device)
+        first, second = self.pairs.ends(0.5 * dt / self.mass.unsqueeze(1))
+        return invert_tensor(one + second * self.drag), invert_tensor(one + first * self.drag)
+
     def heat_flow(self) -> Tensor:
         """Mean heat q_ij into i (out of j) of each pair, ``[E]``, in units of power."""
         difference = self.pairs.difference_of_ends(self.inverse_temperature)
         return self.friction.squared[:, HEAT] * difference + self.friction.ito[:, HEAT]
 
-    def drag_blocks(self) -> Tensor:
-        """Σ_j R_ij of each particle, ``[N, D, D]``."""
-        return self._blocks(self.drag)
+    def blocks(self, first: Tensor, second: Tensor | None = None) -> Tensor:
+        """Σ_j (x I + y e eᵀ) of each particle, ``[N, D, D]``.
 
-    def _blocks(self, tensor: Tensor) -> Tensor:
-        """Σ_j (x I + y e eᵀ) of each particle, ``[N, D, D]``."""
-        total = self.pairs.total(torch.cat([tensor[:, :1], tensor[:, 1:] * self.pairs.outer], dim=1))
+        Args:
+            first: ``[E, 2]``, what i receives from each pair.
+            second: what j receives, where it is not the same.
+        """
+        parts = [
+            torch.cat([tensor[:, :1], tensor[:, 1:] * self.pairs.outer], dim=1)
+            for tensor in (first, second)
+            if tensor is not None
+        ]
+        total = self.pairs.total(parts[0]) if second is None else self.pairs.total_of_ends(*parts)
         identity = torch.eye(self.dimension, dtype=total.dtype, device=total.device)
         return total[:, 1:].unflatten(1, identity.shape) + total[:, :1, None] * identity
 
-    def noise_work(self) -> Tensor:
-        """k_B/2 Σ_j tr G_ij / m_j, ``[N]``: what i pays of the kinetic energy that noise creates on its partners."""
-        first, second = self.pairs.ends(1.0 / self.mass)
-        trace = 0.5 * self.k_B * self.trace()
-        return self.pairs.total_of_ends(trace * second, trace * first)
+    def trace(self, tensor: Tensor) -> Tensor:
+        """tr (x I + y e eᵀ) of each pair, ``[E]``."""
+        return self.dimension * tensor[:, 0] + tensor[:, 1]
 
-    def trace(self) -> Tensor:
-        """tr G of each pair, ``[E]``."""
-        return self.dimension * self.tensor[:, 0] + self.tensor[:, 1]
-
-    def heating(self, relative: Tensor) -> Tensor:
-        """¼ v_ijᵀ G v_ij + K² of each pair, ``[E]``: 2 k_B of it is the variance of each end's energy rate."""
-        return 0.25 * self._form(self.tensor, relative) + self.friction.squared[:, HEAT]
+    def heating(self, tensor: Tensor, relative: Tensor) -> Tensor:
+        """¼ v_ijᵀ G v_ij + K² of each pair, ``[E]``: 2 k_B of it is the variance of an end's energy rate."""
+        return 0.25 * self._form(tensor, relative) + self.friction.squared[:, HEAT]
 
     def _form(self, tensor: Tensor, vectors: Tensor) -> Tensor:
         """uᵀ (x I + y e eᵀ) u of each pair, ``[E]``."""
         return tensor[:, 0] * dot(vectors, vectors) + tensor[:, 1] * dot(self.pairs.direction, vectors) ** 2
-
-    def _apply(self, vectors: Tensor) -> Tensor:
-        return apply_tensor(self.tensor, self.pairs.direction, vectors)
 
     def drift(self, relative: Tensor) -> tuple[Tensor, Tensor]:
         """M∇S_tot + k_B ∇·M for velocities ``[N, D]`` and entropies ``[N]``, per unit time.
@@ -148,32 +169,33 @@ class DissipativeBracket:
         forces, heat = self.friction_forces(relative), self.friction_heat(relative)
         # the kinetic energy that noise creates on each end is drawn half from each
         inverse_mass = self.pairs.sum_of_ends(1.0 / self.mass)
-        heat = heat - 0.5 * self.k_B * self.trace() * inverse_mass
+        heat = heat - 0.5 * self.k_B * self.trace(self.tensor) * inverse_mass
         flow = self.heat_flow()
         energy = self.pairs.total_of_ends(heat + flow, heat - flow)
-        curvature = self.k_B / self.thermo.heat_capacity * self.pairs.total(self.heating(relative))
+        curvature = self.k_B / self.thermo.heat_capacity * self.pairs.total(self.heating(self.tensor, relative))
         temperature = self.thermo.temperature
         return self.pairs.net(forces) / self.mass.unsqueeze(1), (energy - curvature / temperature) / temperature
 
-    def moments(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def moments(self, tensors: tuple[Tensor, Tensor], relative: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Noise covariance of each particle over (m v, ε) per unit time.
 
         Args:
-            first, second: ``[E, D]``, the v_ij that the particles i and j of each pair see.
+            tensors: G of the noise on i and on j of each pair, ``[E, 2]`` each.
+            relative: the v_ij that i and j see, ``[E, D]`` each.
 
         Returns:
             momentum-momentum ``[N, D, D]``, momentum-energy ``[N, D]``, energy-energy ``[N]``.
         """
         twice = 2.0 * self.k_B
-        momentum = twice * self._blocks(self.tensor)
+        first, second = (apply_tensor(g, self.pairs.direction, v) for g, v in zip(tensors, relative, strict=True))
         # each end takes the heat -½ F̃·v_ij; for j both F̃ and v_ij change sign, and so their product with F̃
-        mixed = -0.5 * self.pairs.total_of_ends(self._apply(first), -self._apply(second))
-        energy = self.pairs.total_of_ends(self.heating(first), self.heating(second))
-        return momentum, twice * mixed, twice * energy
+        mixed = -0.5 * self.pairs.total_of_ends(first, -second)
+        energy = self.pairs.total_of_ends(*(self.heating(g, v) for g, v in zip(tensors, relative, strict=True)))
+        return twice * self.blocks(*tensors), twice * mixed, twice * energy
 
     def covariance(self, relative: Tensor) -> Tensor:
         """Noise covariance of each particle over (v, S) per unit time, ``[N, D+1, D+1]``."""
-        momentum, mixed, energy = self.moments(relative, relative)
+        momentum, mixed, energy = self.moments((self.tensor, self.tensor), (relative, relative))
         mass, temperature = self.mass, self.thermo.temperature
         return block_matrix(
             momentum / mass[:, None, None] ** 2, mixed / (mass * temperature)[:, None], energy / temperature**2

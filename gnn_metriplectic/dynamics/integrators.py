@@ -159,7 +159,7 @@ class EnergyConserving(Integrator):
         """
         pairs, half = dissipative.pairs, 0.5 * self.dt
         identity = torch.eye(vel.shape[1], dtype=vel.dtype, device=vel.device)
-        inverse = torch.linalg.inv(mass.unsqueeze(2) * identity + half * dissipative.drag_blocks())
+        inverse = torch.linalg.inv(mass.unsqueeze(2) * identity + half * dissipative.blocks(dissipative.drag))
         middle = self._hold(guess, held)
         forces = dissipative.friction_forces(pairs.relative(middle))
         for _ in range(self.sweeps):
