@@ -173,8 +173,9 @@ _QUANTITIES = {
     "pressure": "pressure",
     "viscosity": "shear viscosity (Green–Kubo)",
     "kinematic_viscosity": "kinematic viscosity",
-    "D": "D",
-    "D_unbounded": "D, corrected for the finite box (Yeh and Hummer)",
+    "D": "D in the window of the scores",
+    "D_late": "D at late lags, 0.1 to 0.15 of a run",
+    "D_unbounded": "the same, corrected for the finite box (Yeh and Hummer)",
 }
 
 

@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 
 from gnn_metriplectic.analysis.curves import Curves
-from gnn_metriplectic.analysis.transport import diffusion_coefficient
+from gnn_metriplectic.analysis.transport import diffusion_coefficient, msd, msd_dimension
 from gnn_metriplectic.trajectory import Trajectory
 
+# lags of D at late times, in shares of a run: momentum has had the time to reach the images of a particle, which slow
+# it down, and a run still holds several such lags
+_LATE = (0.1, 0.15)
 # of a cubic box: Yeh and Hummer, J. Phys. Chem. B 108, 15873 (2004)
 _YEH_HUMMER = 2.837297
 
@@ -23,7 +26,8 @@ def observed_quantities(
     Args:
         runs: of one scenario; what their ``metadata["observed"]`` holds as numbers is averaged.
         parts: their curves.
-        window: of lags for D.
+        window: of lags for D. ``D_late`` is that of lags of 0.1 to 0.15 of a run, if these are later, and
+            ``D_unbounded`` the same without the effect of the finite box (Yeh and Hummer).
         reference: values from the literature by the same names.
 
     Returns:
@@ -37,14 +41,18 @@ def observed_quantities(
         return {}
     columns["kinetic_temperature"] = [part.mean_kinetic_temperature for part in parts]
     columns["D"] = [diffusion_coefficient(part.lags, part.msd, part.dimension, window) for part in parts]
+    late = tuple(share * (len(runs[0]) - 1) * runs[0].dt for share in _LATE)
+    if late[0] > window[1]:
+        curves = [msd(run, late[1]) for run in runs]
+        columns["D_late"] = [diffusion_coefficient(*curve, msd_dimension(runs[0]), late) for curve in curves]
     if "viscosity" in columns and not runs[0].box.is_free:
         density = float(runs[0].masses.sum()) / runs[0].box.volume
         columns["kinematic_viscosity"] = [value / density for value in columns["viscosity"]]
-        viscosity, length = float(np.mean(columns["viscosity"])), runs[0].box.volume ** (1.0 / 3.0)
-        temperature = float(np.mean(columns["kinetic_temperature"]))
-        # the images slow a particle down
-        shift = _YEH_HUMMER * temperature / (6.0 * np.pi * viscosity * length)
-        columns["D_unbounded"] = [value + shift for value in columns["D"]]
+        if "D_late" in columns:
+            viscosity, length = float(np.mean(columns["viscosity"])), runs[0].box.volume ** (1.0 / 3.0)
+            temperature = float(np.mean(columns["kinetic_temperature"]))
+            shift = _YEH_HUMMER * temperature / (6.0 * np.pi * viscosity * length)
+            columns["D_unbounded"] = [value + shift for value in columns["D_late"]]
     reference = reference or {}
     return {
         name: {

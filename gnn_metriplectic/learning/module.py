@@ -22,6 +22,8 @@ CHECKPOINT_FORMAT = 1
 NEGENTROPY = 2.0
 # entropies that stand for the training set in the estimate of their distribution
 RECENT = 20_000
+# stiffness of the ties of the mean volume and the mean temperature, in nats a particle
+VOLUME_TIE, TEMPERATURE_TIE = 10.0, 100.0
 
 
 class MetriplecticModule(lightning.LightningModule):
@@ -31,7 +33,7 @@ class MetriplecticModule(lightning.LightningModule):
         model: settings of `build_model`, plain values.
         optimizer: ``lr``, ``steps`` of the whole schedule and ``warmup`` as a share of them.
         temperature: ``learned``, or ``equilibrium`` where every trajectory is in local equilibrium: then
-            k_B <T> of each graph is held at the kinetic temperature of its trajectory.
+            k_B <T> of each trajectory is held at its kinetic temperature.
         integrator: whose map is the mean of the likelihood.
         gauge_steps: batches over which the running statistics of the gauge average.
         provenance: what the model was trained on (units, fingerprint, versions), kept with it.
@@ -58,8 +60,13 @@ class MetriplecticModule(lightning.LightningModule):
         """Negative log-likelihood of a batch in nats a particle, 0-dim."""
         return self._loss(batch)["nll"]
 
-    def _loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Parts of the loss of a batch, 0-dim each, and the free particles' ``entropies``, ``[n]``."""
+    def _loss(self, batch: Batch) -> dict[str, Any]:
+        """What the loss of a batch is made of.
+
+        Returns:
+            ``nll`` a particle and ``excess`` of the mean volume (its logarithm), 0-dim; ``ratio`` of k_B <T> to the
+            kinetic temperature of each graph where these are tied; the free particles' ``entropies``, ``[n]``.
+        """
         pairs, next_pairs = pairs_of(batch)
         species = batch.species if "species" in batch else None
         entropy, next_entropy = self._entropies(batch, pairs, next_pairs, species)
@@ -75,20 +82,38 @@ class MetriplecticModule(lightning.LightningModule):
             acceleration=batch.acceleration,
             integrator=self.hparams.integrator,
         )
+        # the scale of W is a gauge: the likelihood does not change along it, the constraint picks a point
         excess = torch.log((before.volume / batch.particle_volume[batch.batch])[batch.active].mean())
-        # the scale of W is a gauge: the likelihood does not change along it, this picks a point
-        constraints = 10.0 * excess**2
+        ratio = None
         if self.hparams.temperature == "equilibrium":
             temperature = self.model.k_B * self.model.thermo(before, entropy, species).temperature
             free = batch.active
             mean = scatter(temperature[free], batch.batch[free], dim_size=batch.num_graphs, reduce="mean")
             ratio = mean / batch.kinetic_temperature
-            # stiff enough that the mean is held within a fraction of a percent
-            constraints = constraints + 100.0 * ((ratio - 1.0) ** 2).mean()
         entropies = torch.cat([entropy[batch.active], next_entropy[batch.active]])
         if self.training:
             self.model.see(entropies, before.volume[batch.active])
-        return {"nll": nll[batch.active].mean(), "constraints": constraints, "entropies": entropies}
+        return {"nll": nll[batch.active].mean(), "excess": excess, "ratio": ratio, "entropies": entropies}
+
+    @staticmethod
+    def _constraints(excess: Tensor, ratio: Tensor | None, trajectory: Tensor) -> Tensor:
+        """Penalty of the mean volume and of the mean temperature of each trajectory, 0-dim.
+
+        Args:
+            excess: of the mean volume, 0-dim.
+            ratio: of k_B <T> to the kinetic temperature of each graph, ``[G]``; None where they are not tied.
+            trajectory: of each graph, ``[G]``.
+        """
+        penalty = VOLUME_TIE * excess**2
+        if ratio is None:
+            return penalty
+        # a snapshot's mean temperature fluctuates, and its square would pull the temperatures of trajectories towards
+        # each other: (Σ x)² - Σ x² over the graphs of a trajectory holds products of different snapshots only
+        group = torch.unique(trajectory, return_inverse=True)[1]
+        off = ratio - 1.0
+        count, total, squares = (scatter(x, group, reduce="sum") for x in (torch.ones_like(off), off, off**2))
+        products = torch.where(count > 1, (total**2 - squares) / (count * (count - 1.0)).clamp(min=1.0), squares)
+        return penalty + TEMPERATURE_TIE * (count * products).sum() / count.sum()
 
     def _entropies(
         self, batch: Batch, pairs: Pairs, next_pairs: Pairs, species: Tensor | None
@@ -137,7 +162,8 @@ class MetriplecticModule(lightning.LightningModule):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         parts = self._loss(batch)
         shape = self._negentropy(parts["entropies"])
-        loss = parts["nll"] + NEGENTROPY * shape + parts["constraints"]
+        constraints = self._constraints(parts["excess"], parts["ratio"], batch.trajectory)
+        loss = parts["nll"] + NEGENTROPY * shape + constraints
         if not torch.isfinite(loss):
             raise ValueError(
                 f"the loss is {float(loss)} at step {self.global_step}: lower optimizer.lr, or look for outliers in "
@@ -146,23 +172,28 @@ class MetriplecticModule(lightning.LightningModule):
         size = batch.num_graphs
         self.log("train/loss", (parts["nll"] + NEGENTROPY * shape).detach(), prog_bar=True, batch_size=size)
         self.log("train/negentropy", shape.detach(), batch_size=size)
-        self.log("train/constraints", parts["constraints"].detach(), batch_size=size)
+        self.log("train/constraints", constraints.detach(), batch_size=size)
         self.log("k_B", self.model.k_B.detach(), batch_size=size)
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        self.validated: list[tuple[Tensor, Tensor]] = []
+        self.validated: list[tuple[dict[str, Any], Tensor]] = []
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        parts = self._loss(batch)
-        # a checkpoint whose temperature is off is not the best, however likely it makes the data
-        self.validated.append((parts["nll"] + parts["constraints"], parts["entropies"]))
+        self.validated.append((self._loss(batch), batch.trajectory))
 
     def on_validation_epoch_end(self) -> None:
-        count = torch.tensor([float(len(entropies)) for _, entropies in self.validated], device=self.device)
-        loss = (torch.stack([value for value, _ in self.validated]) * count).sum() / count.sum()
+        parts = [part for part, _ in self.validated]
+        count = torch.tensor([float(len(part["entropies"])) for part in parts], device=self.device)
+        nll, excess = (
+            (torch.stack([part[name] for part in parts]) * count).sum() / count.sum() for name in ("nll", "excess")
+        )
+        ratio = None if parts[0]["ratio"] is None else torch.cat([part["ratio"] for part in parts])
+        trajectory = torch.cat([trajectory for _, trajectory in self.validated])
+        # a checkpoint whose temperature is off is not the best, however likely it makes the data
+        loss = nll + self._constraints(excess, ratio, trajectory)
         if self.model.encoder is not None:
-            loss = loss + NEGENTROPY * negentropy(torch.cat([entropies for _, entropies in self.validated]))
+            loss = loss + NEGENTROPY * negentropy(torch.cat([part["entropies"] for part in parts]))
         self.log("val/loss", loss, prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> dict[str, Any]:

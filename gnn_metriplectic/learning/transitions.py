@@ -33,7 +33,7 @@ class TransitionDataset(Dataset):
     outer forces, the mean of both times; ``active`` ``[N]``, whether the particle moves freely and is no halo;
     ``species`` ``[N]`` if any; ``entropy`` and ``next_entropy`` ``[N]`` where observed; and for the
     graph its ``particle_volume`` and ``kinetic_temperature`` (k_B T of
-    its trajectory, relative to the flow that its forcing drives).
+    its trajectory, relative to the flow that its forcing drives), and the number of its ``trajectory``.
 
     Args:
         trajectories: at least one.
@@ -93,6 +93,7 @@ class TransitionDataset(Dataset):
         ]
         self._kept: dict[int, Data] = {}
         self._room = KEPT_BYTES
+        self.sizes = [(len(t) - lag) * math.prod(grid) for t, grid in zip(trajectories, self.grids, strict=True)]
         self.starts = [
             (k, frame, number)
             for k, t in enumerate(trajectories)
@@ -141,6 +142,7 @@ class TransitionDataset(Dataset):
             active=active,
             particle_volume=torch.tensor([particle_volume(traj, pairs, self.cutoff)], dtype=self.dtype),
             kinetic_temperature=torch.tensor([self.temperatures[number]], dtype=self.dtype),
+            trajectory=torch.tensor([number]),
         )
         if self.sheared:
             shift = torch.zeros_like(pairs.displacement) if pairs.velocity_shift is None else pairs.velocity_shift
