@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import signal
 import subprocess
 import sys
 import zipfile
@@ -357,6 +358,21 @@ def test_a_refusal_is_an_exit_code_and_no_traceback(tmp_path):
     assert errors == "gnnm-simulate: checkpoint none.ckpt does not exist\n"
     assert not said
     assert not contents(tmp_path)
+
+
+def test_ctrl_c_while_a_command_still_imports_is_one_line(tmp_path):
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "torch.py").write_text("raise KeyboardInterrupt")
+    process = command_process(tmp_path, "train", PYTHONPATH=str(tmp_path / "modules"))
+    said, errors = process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGINT
+    assert (said, errors) == ("", "interrupted before it began\n")
+
+
+def test_the_package_imports_what_is_asked_for():
+    assert {name for name in gm.__all__ if getattr(gm, name, None) is None} == set()
+    assert set(gm.__all__) <= set(dir(gm))
+    assert not hasattr(gm, "alchemy")
 
 
 def test_the_configuration_ships_with_the_package():
