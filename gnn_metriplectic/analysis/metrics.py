@@ -64,7 +64,7 @@ def print_table(metrics: Mapping[str, Any], console: Console | None = None) -> N
         spread = [f"±{_error(errors[key])}" if errors.get(key) else "" for _, key, _ in COLUMNS]
         worst = {key: max(errors.get(key) or 0.0, errors.get(true) or 0.0) for _, key, true in COLUMNS}
         truth = [rounded(scores.get(true), worst[key]) if true else "" for _, key, true in COLUMNS]
-        off = [_deviation(scores.get(key), scores.get(true)) if true else "" for _, key, true in COLUMNS]
+        off = [deviation(scores.get(key), scores.get(true)) if true else "" for _, key, true in COLUMNS]
         limit = [rounded(floor.get(key), (floor.get("errors") or {}).get(key), "") for _, key, _ in COLUMNS]
         table.add_row(Text(scenario, style="bold"), *(Text(text, style="bold") for text in model))
         rows = {"  ± error": spread, "  truth": truth, "  deviation": off, "  floor": limit}
@@ -100,7 +100,7 @@ def rounded(value: float | None, error: float | None = None, missing: str = "-")
     return f"{value:.{_digits(error)}f}"
 
 
-def _deviation(value: float | None, truth: float | None) -> str:
+def deviation(value: float | None, truth: float | None) -> str:
     """By how much ``value`` is off, in percent; empty if unknown."""
     if value is None or not truth or not (math.isfinite(value) and math.isfinite(truth)):
         return ""
