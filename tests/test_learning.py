@@ -464,8 +464,8 @@ def test_settings_that_make_no_training_are_refused(gas, options, message):
     ("given", "message"),
     [
         ("gas.h5", "trajectories is the path 'gas.h5': give the trajectory, as by gm.read_trajectory"),
-        (["gas.h5"], "trajectories: a str is no trajectory; give a gm.Trajectory"),
-        (3, "trajectories: a int is no trajectory"),
+        (["gas.h5"], "trajectories: str is no trajectory; give a gm.Trajectory"),
+        (3, "trajectories: int is no trajectory"),
         ([], "there are no trajectories"),
         (
             [synthetic(BOXES["cubic"], frames=30), synthetic(BOXES["flat"], frames=30)],

@@ -260,9 +260,7 @@ def _trajectories(name: str, given: Trajectory | Sequence[Trajectory]) -> list[T
     found = list(given) if isinstance(given, Iterable) else [given]
     for item in found:
         if not isinstance(item, Trajectory):
-            raise ValueError(
-                f"{name}: a {type(item).__name__} is no trajectory; give a gm.Trajectory or a list of them"
-            )
+            raise ValueError(f"{name}: {type(item).__name__} is no trajectory; give a gm.Trajectory or a list of them")
     return found
 
 
