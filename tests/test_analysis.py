@@ -299,6 +299,19 @@ class TestReport:
         for word in ("at rest", "floor", "±", "1.0e-12"):
             assert word in text
 
+    def test_table_of_eighty_columns_has_deviations_in_percent_and_says_why_a_floor_is_missing(self):
+        scores = {"rdf": 0.1, "msd": 0.02, "vacf": 0.03, "energy_drift": 1e-12, "momentum_drift": 1e-14}
+        scores |= {"kinetic_temperature": 1.011, "kinetic_temperature_truth": 1.0, "D": 0.95, "D_truth": 1.0}
+        console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+        analysis.print_table({"scores": {"self_diffusion_T1.25": scores}, "floor": {}}, console)
+        text = console.export_text()
+        (line,) = (line for line in text.splitlines() if "deviation" in line)
+        assert line.split() == ["deviation", "+1.1", "%", "-5.0", "%"]
+        assert "No floor for self_diffusion_T1.25: it compares test runs, and there is one only." in " ".join(
+            text.split()
+        )
+        assert "…" not in text
+
     def test_report_stands_alone_and_has_all_scenarios(self, tmp_path, metrics, scenarios):
         path = tmp_path / "report.html"
         terms = {"density": {"x": [0, 1], "curves": {"W": [1, 0]}, "xlabel": "r", "ylabel": "W"}}

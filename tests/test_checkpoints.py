@@ -6,6 +6,7 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers import CUTOFF, SILENT, SMALL_TRAINING, command_process, gas_system
@@ -95,7 +96,10 @@ def test_all_ways_to_load_give_the_same_model(trained, gas):
     loaded, module = gm.load(path), gm.MetriplecticModule.load_from_checkpoint(path).model
     assert same(loaded.state_dict(), returned.state_dict())
     assert same(loaded.state_dict(), module.state_dict())
-    assert not loaded.training
+    for model in (loaded, returned, module):
+        assert not model.training
+        assert not any(p.requires_grad for p in model.parameters())
+        assert float(np.asarray(model.k_B)) == float(model.k_B)
     assert (loaded.cutoff, loaded.dt) == (CUTOFF, pytest.approx(4 * gas.dt))
     state = gm.State.from_frame(gas, 0, loaded)
     pairs = gm.neighbor_pairs(state.pos, gas.box, loaded.cutoff)
@@ -150,9 +154,50 @@ def test_files_that_are_no_checkpoints_are_refused_by_name(trained, tmp_path):
 
 
 def test_a_path_without_a_file_is_named(tmp_path):
-    for path in (tmp_path / "none.ckpt", tmp_path):
-        with pytest.raises(FileNotFoundError, match=f"checkpoint {path} does not exist"):
-            gm.load(path)
+    with pytest.raises(FileNotFoundError, match=f"checkpoint {tmp_path / 'none.ckpt'} does not exist"):
+        gm.load(tmp_path / "none.ckpt")
+    with pytest.raises(ValueError, match=f"{tmp_path} is a folder; give the name of a checkpoint"):
+        gm.load(tmp_path)
+
+
+def forget_a_tensor(content: dict) -> None:
+    del content["state_dict"]["model.log_mass"]
+
+
+def know_another_setting(content: dict) -> None:
+    content["hyper_parameters"]["model"]["surprise"] = 1
+
+
+def lose_the_settings(content: dict) -> None:
+    content["hyper_parameters"]["model"] = None
+
+
+def forget_the_type(content: dict) -> None:
+    del content["state_dict"]["model.log_k_B"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (forget_a_tensor, "model.log_mass"),
+        (know_another_setting, "surprise"),
+        (lose_the_settings, "NoneType"),
+        (forget_the_type, "model.log_k_B"),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused_in_words(trained, tmp_path, damage, named):
+    content = torch.load(trained[0] / "best.ckpt", weights_only=True)
+    damage(content)
+    torch.save(content, tmp_path / "bad.ckpt")
+    with pytest.raises(ValueError, match=rf"bad\.ckpt is a damaged checkpoint, or of another version.*{named}"):
+        gm.load(tmp_path / "bad.ckpt")
+
+
+@pytest.mark.parametrize("header", [{"format": "x"}, {}, 1])
+def test_a_format_that_is_no_number_is_refused(trained, tmp_path, header):
+    path = rewrite(trained[0] / "best.ckpt", tmp_path / "odd.ckpt", gnn_metriplectic=header)
+    with pytest.raises(ValueError, match=r"odd\.ckpt: this is a damaged checkpoint: its format is"):
+        gm.load(path)
 
 
 def test_loading_runs_no_code_of_the_file(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import signal
 import subprocess
 import sys
 import zipfile
@@ -14,10 +15,11 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ideal_gas, scattered
-from helpers import SMALL_SYSTEM, SMALL_TRAINING, command_process, entries, run_command
+from helpers import SMALL_SYSTEM, SMALL_TRAINING, SerialPool, command_process, entries, run_command
 
 import gnn_metriplectic as gm
 from gnn_metriplectic.dynamics import INTEGRATORS, EnergyConserving
+from gnn_metriplectic.evaluation import evaluate
 from gnn_metriplectic.geometry import Box
 from gnn_metriplectic.learning import read_checkpoint
 
@@ -174,7 +176,18 @@ def test_evaluate_scores_a_checkpoint_into_a_folder_of_its_own(trained, tmp_path
     for key in ("scores", "floor", "entropy", "lag", "dt"):
         assert metrics[key] == at_training[key]
     assert contents(trained) == before
+    assert metrics["seed"] == at_training["seed"]
+    assert {name: metrics["seconds"][name] for name in ("generate", "train")} == {
+        name: at_training["seconds"][name] for name in ("generate", "train")
+    }
     assert "rest" in capsys.readouterr().out
+
+
+def test_scores_name_the_seed_of_their_rollouts(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("gnn_metriplectic.evaluation.rollouts.ProcessPoolExecutor", SerialPool)
+    truths = {"rest": [gm.read_trajectory(trained / "data" / "test" / "rest_0.h5")]}
+    metrics = evaluate(trained / "run" / "best.ckpt", truths, tmp_path, system="gas", seed=7)
+    assert metrics["seed"] == 7
 
 
 def simulate(trained: Path, *overrides: str) -> tuple[str, ...]:
@@ -205,6 +218,10 @@ def test_simulate_starts_from_any_file(trained, tmp_path, monkeypatch):
     ("overrides", "message"),
     [
         (("steps=0",), "steps is 0"),
+        (("steps=abc",), "steps is 'abc'; it must be a whole number"),
+        (("steps=2", "frame=abc"), "frame abc does not exist"),
+        (("steps=2", "out=."), "is a folder; give the name of a file"),
+        (("steps=???",), "steps must be given, such as steps=..."),
         (("steps=2", "every=3"), "steps is 2 and every 3"),
         (("steps=2", "integrator=leapfrog"), "integrator is 'leapfrog'; choose one of ['energy_conserving', 'eul"),
         (("steps=2", "precision=half"), "precision is 'half'"),
@@ -214,7 +231,6 @@ def test_simulate_starts_from_any_file(trained, tmp_path, monkeypatch):
         (("steps=2", "dt=-1"), "dt is -1"),
         (("steps=2", "start=none.h5"), "none.h5"),
         (("steps=2", "checkpoint=none.ckpt"), "checkpoint none.ckpt does not exist"),
-        (("steps=???",), "steps must be given"),
     ],
 )
 def test_simulate_refuses_in_one_sentence_and_writes_nothing(
@@ -223,8 +239,16 @@ def test_simulate_refuses_in_one_sentence_and_writes_nothing(
     said = refused(capsys, monkeypatch, tmp_path, "simulate", *simulate(trained, *overrides))
     assert said.startswith("gnnm-simulate: ")
     assert message in said
+    assert "experiment" not in said
     assert "\n" not in said
     assert not contents(tmp_path)
+
+
+def test_simulate_does_not_replace_a_file(trained, tmp_path, monkeypatch, capsys):
+    (tmp_path / "run.h5").write_bytes(b"an earlier file")
+    said = refused(capsys, monkeypatch, tmp_path, "simulate", *simulate(trained, "steps=2"))
+    assert said == "gnnm-simulate: run.h5 exists already: give another name, or remove it first"
+    assert contents(tmp_path) == {"run.h5": b"an earlier file"}
 
 
 @pytest.mark.parametrize("checkpoint", ["none.ckpt", "text.ckpt"])
@@ -242,7 +266,7 @@ def test_evaluate_refuses_a_bad_checkpoint_before_it_makes_data(tmp_path, monkey
         ("train", ("experiment=ideal_gas", "model.cutof=1"), "cutof"),
         ("train", ("experiment=plasma",), "plasma"),
         ("train", ("experiment=ideal_gas", "optimizer=sgd"), "sgd"),
-        ("train", (), "model.cutoff must be given"),
+        ("train", (), "model.cutoff must be given, such as model.cutoff=... or an experiment=..."),
         ("generate", ("system=plasma",), "plasma"),
         ("generate", ("frames=3",), "frames"),
         ("evaluate", (), "checkpoint must be given"),
@@ -260,11 +284,14 @@ def test_settings_that_do_not_exist_or_lack_are_named_before_anything_is_written
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("model.integrator=leapfrog",), "integrator 'leapfrog'"),
+        (("model.integrator=leapfrog",), "integrator is 'leapfrog'; choose one of ['energy_conserving', 'euler_m"),
         (("model.temperature=hot",), "temperature is 'hot'"),
         (("optimizer.steps=7",), "steps is 7; it must be a multiple of steps_per_epoch, 4"),
         (("model.cutoff=0.3",), "over half the box"),
         (("+trainer.max_epochs=3",), "max_epochs"),
+        (("+model.lagg=3",), "model has no setting lagg; known to the training: cutoff, lag, substeps, mass, entropy,"),
+        (("+model.seed=3",), "model has no setting seed"),
+        (("optimizer.lr=-1",), "lr is -1; it must be a positive number"),
         (("ckpt_path=last",), "last.ckpt does not exist: there is nothing to continue"),
         (("ckpt_path=none.ckpt",), "none.ckpt does not exist: there is nothing to continue"),
     ],
@@ -274,7 +301,7 @@ def test_train_refuses_settings_in_one_sentence(trained, tmp_path, monkeypatch, 
     said = refused(capsys, monkeypatch, tmp_path, "train", *settings)
     assert said.startswith("gnnm-train: ")
     assert message in said
-    assert not list(tmp_path.rglob("*.ckpt"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_experiment_of_the_users_own_folder_is_found(trained, tmp_path, monkeypatch):
@@ -333,6 +360,21 @@ def test_a_refusal_is_an_exit_code_and_no_traceback(tmp_path):
     assert not contents(tmp_path)
 
 
+def test_ctrl_c_while_a_command_still_imports_is_one_line(tmp_path):
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "torch.py").write_text("raise KeyboardInterrupt")
+    process = command_process(tmp_path, "train", PYTHONPATH=str(tmp_path / "modules"))
+    said, errors = process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGINT
+    assert (said, errors) == ("", "interrupted before it began\n")
+
+
+def test_the_package_imports_what_is_asked_for():
+    assert {name for name in gm.__all__ if getattr(gm, name, None) is None} == set()
+    assert set(gm.__all__) <= set(dir(gm))
+    assert not hasattr(gm, "alchemy")
+
+
 def test_the_configuration_ships_with_the_package():
     conf = files("gnn_metriplectic.conf")
     for name in ("train", "generate", "simulate", "evaluate", "experiment/ideal_gas", "system/ideal_gas"):
@@ -371,6 +413,22 @@ def rollout(**changes):
     return gm.simulate(model, state, **{"box": Box.free(3), "dt": 1e-3, "steps": 4, **changes})
 
 
+def one(particles: int) -> gm.State:
+    state = scattered(ideal_gas(3).double(), 4)
+    return gm.State(state.pos[:particles], state.vel[:particles], state.entropy[:particles])
+
+
+def with_value(name: str, value: float) -> gm.State:
+    """A gas in which particle 5 has an impossible position, velocity or entropy."""
+    state = scattered(ideal_gas(3).double(), 12, spacing=0.4)
+    fields = {key: getattr(state, key).clone() for key in ("pos", "vel", "entropy")}
+    fields[name][5] = value
+    return gm.State(**fields)
+
+
+STILL = gm.Prescribed(torch.ones(7, dtype=torch.bool), lambda time: (torch.zeros(7, 3), torch.zeros(7, 3)))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -378,8 +436,12 @@ def rollout(**changes):
             {"integrator": "leapfrog"},
             r"integrator is 'leapfrog'; choose one of \['energy_conserving', 'euler_maruyama'",
         ),
-        ({"steps": 0}, "steps is 0 and every 1"),
-        ({"every": 0}, "steps is 4 and every 0"),
+        ({"steps": 0}, "steps is 0; it must be a whole number, at least 1"),
+        ({"steps": "abc"}, "steps is 'abc'; it must be a whole number"),
+        ({"steps": 2.5}, "steps is 2.5; it must be a whole number"),
+        ({"every": 0}, "every is 0; it must be a whole number"),
+        ({"seed": "x"}, "seed is 'x'; it must be a whole number, at least 0"),
+        ({"dt": "x"}, "dt is 'x'; it must be a positive number"),
         ({"every": 5}, "steps is 4 and every 5"),
         ({"dt": 0.0}, "dt is 0.0"),
         ({"dt": float("nan")}, "dt is nan"),
@@ -387,6 +449,16 @@ def rollout(**changes):
         ({"box": Box.cubic(1.5, 3)}, "over half the box"),
         ({"neighbors": "grid"}, "neighbour backend is 'grid'"),
         ({"metadata": {"who": {1, 2}}}, "must be plain JSON"),
+        ({"state": one(0)}, r"the state has 0 particle\(s\); pair interactions need at least two"),
+        ({"state": one(1)}, r"the state has 1 particle\(s\); pair interactions need at least two"),
+        ({"state": with_value("pos", math.nan)}, r"positions of particle 5 are \[nan, nan, nan\]"),
+        ({"state": with_value("vel", math.inf)}, r"velocities of particle 5 are \[inf, inf, inf\]"),
+        ({"state": with_value("entropy", math.nan)}, "entropies of particle 5 are nan"),
+        (
+            {"state": with_value("entropy", -1e6)},
+            "particle 5 starts with entropy -1e.06, at which the model has no temp",
+        ),
+        ({"prescribed": STILL}, "the mask of prescribed particles has length 7 and the state 12"),
     ],
 )
 def test_simulate_refuses_settings_and_leaves_no_file(tmp_path, changes, message):
@@ -411,10 +483,34 @@ def cold(particle: int) -> gm.State:
 
 
 def test_an_internal_energy_without_temperature_names_step_and_particle(tmp_path, monkeypatch):
-    (tmp_path / "run.h5").write_bytes(b"an earlier file")
     with pytest.raises(ValueError, match=r"step 1 of 4: particle \d+ has internal energy -\S+ at volume \S+, to which"):
         rollout(state=cold(5), dt=0.2, out=tmp_path / "run.h5")
+    assert not contents(tmp_path)
+
+
+def test_a_file_or_folder_that_exists_is_refused_before_the_first_step(tmp_path, monkeypatch):
+    monkeypatch.setattr(EnergyConserving, "step", lambda *arguments: pytest.fail("a step was taken"))
+    (tmp_path / "run.h5").write_bytes(b"an earlier file")
+    with pytest.raises(ValueError, match=r"run\.h5 exists already: give another name, or remove it first"):
+        rollout(out=tmp_path / "run.h5")
+    with pytest.raises(ValueError, match=f"{tmp_path} is a folder; give the name of a file"):
+        rollout(out=tmp_path)
     assert contents(tmp_path) == {"run.h5": b"an earlier file"}
+
+
+def lone() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Position, velocity and entropy of one particle far away."""
+    pos, vel = torch.tensor([[90.0, 0.0, -70.0]]), torch.tensor([[1.0, 2.0, 3.0]])
+    return pos.double(), vel.double(), torch.tensor([0.3]).double()
+
+
+def test_a_particle_without_neighbours_flies_straight():
+    gas = scattered(ideal_gas(3).double(), 12, spacing=0.4)
+    far = gm.State(*(torch.cat([x, y]) for x, y in zip((gas.pos, gas.vel, gas.entropy), lone(), strict=True)))
+    run = rollout(state=far, steps=20)
+    torch.testing.assert_close(run.positions[-1, -1], lone()[0][0] + 20e-3 * lone()[1][0])
+    assert torch.equal(run.velocities[:, -1], lone()[1].expand(21, 3))
+    torch.testing.assert_close(run.entropies[:, -1], lone()[2].expand(21))
 
 
 def interrupt_at(monkeypatch, step: int, error: BaseException) -> None:

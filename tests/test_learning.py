@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import logging
 
 import numpy as np
 import pytest
 import torch
 from helpers import CUTOFF, SILENT, gas_system, synthetic
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import CSVLogger
 from torch_geometric.data import Batch
 
 import gnn_metriplectic as gm
@@ -453,7 +455,7 @@ def test_trainer_options_reach_lightning(gas):
         ({"steps": 5, "steps_per_epoch": 2}, "steps is 5; it must be a multiple of steps_per_epoch, 2"),
         ({"entropy": "known"}, "entropy is 'known'"),
         ({"temperature": "hot"}, "temperature is 'hot'"),
-        ({"integrator": "leapfrog"}, "integrator 'leapfrog'"),
+        ({"integrator": "leapfrog"}, r"integrator is 'leapfrog'; choose one of \['energy_conserving', 'euler"),
         ({"mass": "heavy"}, "mass is 'heavy'"),
         ({"mass": -1.0}, "mass is -1.0"),
         ({"terms": {"viscosity": {}}}, "term 'viscosity' is unknown"),
@@ -462,11 +464,51 @@ def test_trainer_options_reach_lightning(gas):
         ({"trainer": {"devics": 3}}, "devics"),
         ({"lag": 200}, "trajectory 0 has 100 frames; a lag of 200"),
         ({"cutoff": 0.3}, "over half the box"),
+        ({"cutoff": -1.0}, "cutoff is -1.0; it must be a positive number"),
+        ({"lag": 2.5}, "lag is 2.5; it must be a whole number, at least 1"),
+        ({"substeps": 0}, "substeps is 0; it must be a whole number"),
+        ({"batch_size": 0}, "batch_size is 0; it must be a whole number"),
+        ({"lr": -1.0}, "lr is -1.0; it must be a positive number"),
+        ({"clip": -1.0}, "clip is -1.0; it must be a positive number"),
+        ({"warmup": 3.0}, "warmup is 3.0; it is a share of the steps"),
+        ({"validation": "held_out.h5"}, "validation is the path 'held_out.h5': give the trajectory"),
     ],
 )
 def test_settings_that_make_no_training_are_refused(gas, options, message):
     with pytest.raises(ValueError, match=message):
         fit(gas, **options)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("gas.h5", "trajectories is the path 'gas.h5': give the trajectory, as by gm.read_trajectory"),
+        (["gas.h5"], "trajectories: str is no trajectory; give a gm.Trajectory"),
+        (3, "trajectories: int is no trajectory"),
+        ([], "there are no trajectories"),
+        (
+            [synthetic(BOXES["cubic"], frames=30), synthetic(BOXES["flat"], frames=30)],
+            "trajectory 1 has dimension 2 and frame spacing 0.02, the first has 3",
+        ),
+    ],
+)
+def test_what_is_no_training_set_is_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        fit(given)
+
+
+def test_a_validation_of_another_dimension_is_named_as_such(gas):
+    with pytest.raises(ValueError, match="a validation trajectory has dimension 2"):
+        fit(gas, validation=synthetic(BOXES["flat"], frames=30, dt=gas.dt))
+
+
+def test_a_training_says_nothing_of_devices_and_services(gas, tmp_path, caplog, recwarn):
+    caplog.set_level("INFO")
+    level = logging.getLogger("lightning.pytorch").level
+    fit(gas, logger=CSVLogger(tmp_path), out=tmp_path)
+    assert not [record.message for record in caplog.records if "lightning" in record.name]
+    assert not [str(w.message) for w in recwarn if "log_every_n_steps" in str(w.message)]
+    assert logging.getLogger("lightning.pytorch").level == level
 
 
 def test_particles_of_one_species_and_different_mass_are_refused(gas):

@@ -310,11 +310,31 @@ def test_a_missing_setting_is_named(tmp_path, name):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("dt", 0.0), ("h", "0.7"), ("boxsize", -1.0), ("boxsize", []), ("dim_hidden", 1.5), ("n_hidden", 7)],
+    [("dt", 0.0), ("h", "0.7"), ("boxsize", -1.0), ("boxsize", []), ("dim_hidden", 1.5), ("n_hidden", 3)],
 )
 def test_a_setting_out_of_range_is_named(tmp_path, name, value):
     with pytest.raises(ValueError, match=f"{name} is"):
         import_published(*save(tmp_path, made_up(torch.float32, 2), {**ARGS, name: value}))
+
+
+def test_keys_of_no_term_are_named_in_a_warning(tmp_path):
+    params = {**made_up(torch.float32, 2), "model_D.layers.0.weight": torch.ones(2), "extra": torch.ones(1)}
+    with pytest.warns(UserWarning, match=r"ignored: extra, model_D\.layers\.0\.weight$"):
+        import_published(*save(tmp_path, params))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda params: {"state_dict": params, "epoch": 3},
+        lambda params: {f"module.{key}": value for key, value in params.items()},
+    ],
+    ids=["state_dict", "module"],
+)
+def test_a_wrapped_state_dict_is_the_same_model(tmp_path, wrap):
+    params = made_up(torch.float64, 2)
+    plain, wrapped = (import_published(*save(tmp_path, content)).state_dict() for content in (params, wrap(params)))
+    assert all(torch.equal(value, wrapped[name]) for name, value in plain.items())
 
 
 def test_files_that_are_missing_or_unreadable_are_named(tmp_path):

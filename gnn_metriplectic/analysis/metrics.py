@@ -44,10 +44,11 @@ def write_metrics(path: str | os.PathLike[str], metrics: Mapping[str, Any]) -> N
 
 
 def print_table(metrics: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print every scenario: model, its standard error, truth, and the floor (truth against truth).
+    """Print every scenario: model, its standard error, truth, deviation from it, and the floor (truth against truth).
 
     RDF, MSD and VACF are relative errors (RRMSE), which need no line for the truth. Fits 80 columns.
     """
+    without_floor = []
     table = Table(
         title=f"Scores of {metrics.get('system', 'the model')}",
         title_justify="left",
@@ -63,14 +64,19 @@ def print_table(metrics: Mapping[str, Any], console: Console | None = None) -> N
         spread = [f"±{_error(errors[key])}" if errors.get(key) else "" for _, key, _ in COLUMNS]
         worst = {key: max(errors.get(key) or 0.0, errors.get(true) or 0.0) for _, key, true in COLUMNS}
         truth = [rounded(scores.get(true), worst[key]) if true else "" for _, key, true in COLUMNS]
+        off = [deviation(scores.get(key), scores.get(true)) if true else "" for _, key, true in COLUMNS]
         limit = [rounded(floor.get(key), (floor.get("errors") or {}).get(key), "") for _, key, _ in COLUMNS]
         table.add_row(Text(scenario, style="bold"), *(Text(text, style="bold") for text in model))
-        rest = [
-            (name, row) for name, row in (("  ± error", spread), ("  truth", truth), ("  floor", limit)) if any(row)
-        ]
-        for name, row in rest:
-            table.add_row(Text(name, style="dim"), *(Text(text, style="dim") for text in row))
+        rows = {"  ± error": spread, "  truth": truth, "  deviation": off, "  floor": limit}
+        for name, row in rows.items():
+            if any(row):
+                table.add_row(Text(name, style="dim"), *(Text(text, style="dim") for text in row))
+        if not any(limit):
+            without_floor.append(scenario)
         table.add_section()
+    if without_floor:
+        table.caption = f"No floor for {', '.join(without_floor)}: it compares test runs, and there is one only."
+        table.caption_justify = "left"
     (console or Console()).print(table)
 
 
@@ -92,6 +98,13 @@ def rounded(value: float | None, error: float | None = None, missing: str = "-")
     if error is None or not (math.isfinite(error) and error > 0):
         return f"{value:.3g}" if abs(value) < 1 else f"{value:.4g}"
     return f"{value:.{_digits(error)}f}"
+
+
+def deviation(value: float | None, truth: float | None) -> str:
+    """By how much ``value`` is off, in percent; empty if unknown."""
+    if value is None or not truth or not (math.isfinite(value) and math.isfinite(truth)):
+        return ""
+    return f"{100.0 * (value / truth - 1.0):+.1f} %"
 
 
 def _error(error: float) -> str:

@@ -13,7 +13,15 @@ import matplotlib
 from gnn_metriplectic.analysis import plots
 from gnn_metriplectic.analysis.curves import Curves, as_list, curves
 from gnn_metriplectic.analysis.film import PALETTE, film
-from gnn_metriplectic.analysis.metrics import COLUMNS, error_text, floor_of, print_table, rounded, write_metrics
+from gnn_metriplectic.analysis.metrics import (
+    COLUMNS,
+    deviation,
+    error_text,
+    floor_of,
+    print_table,
+    rounded,
+    write_metrics,
+)
 from gnn_metriplectic.analysis.page import CSS
 from gnn_metriplectic.analysis.structure import largest_radius
 from gnn_metriplectic.analysis.style import data_address
@@ -116,7 +124,7 @@ def _value(scores: Mapping[str, Any], floor: Mapping[str, Any], key: str, beside
     if truth and scores.get(key) is not None:
         error = max(errors.get(key) or 0.0, errors.get(beside) or 0.0)
         text = f"{rounded(scores[key], error)} / {rounded(truth, error)}"
-        below.append(f"{100 * (scores[key] / truth - 1):+.1f} %".replace("-", "−"))
+        below.append(deviation(scores[key], truth).replace("-", "−"))
     elif key in ("rdf", "msd", "vacf") and floor.get(key) is not None:
         below.append(f"floor {rounded(floor[key], (floor.get('errors') or {}).get(key))}")
     return text + "<small>" + " · ".join(part for part in below if part) + "</small>"

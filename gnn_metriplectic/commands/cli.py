@@ -26,9 +26,9 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
             try:
                 missing = sorted(OmegaConf.missing_keys(config))
                 if missing:
-                    raise ValueError(
-                        f"{', '.join(missing)} must be given, such as {missing[0]}=... or an experiment=..."
-                    )
+                    # only gnnm-train has experiments, which give such settings
+                    other = " or an experiment=..." if "experiment" in HydraConfig.get().runtime.choices else ""
+                    raise ValueError(f"{', '.join(missing)} must be given, such as {missing[0]}=...{other}")
                 OmegaConf.resolve(config)
                 return function(config)
             except (ValueError, FileNotFoundError) as error:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from omegaconf import DictConfig
 
@@ -13,6 +11,7 @@ from gnn_metriplectic.learning import load, read_checkpoint
 from gnn_metriplectic.models import State, read_tables
 from gnn_metriplectic.systems import ensure_dataset, read_split
 from gnn_metriplectic.trajectory import read_trajectory
+from gnn_metriplectic.trajectory.checks import check_vacant
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
@@ -20,6 +19,7 @@ PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 @command("simulate")
 def main(config: DictConfig) -> None:
     """Run the model and write its trajectory."""
+    out = check_vacant(config.out)
     if config.precision not in PRECISIONS:
         raise ValueError(f"precision is {config.precision!r}; choose one of {sorted(PRECISIONS)}")
     if config.checkpoint is None and config.tables is None:
@@ -42,7 +42,6 @@ def main(config: DictConfig) -> None:
     trained = "energy_conserving"
     if config.checkpoint is not None:
         trained = read_checkpoint(config.checkpoint)["hyper_parameters"]["integrator"]
-    out = Path(config.out)
     run = simulate(
         model,
         State.from_frame(start, config.frame, encoder or model),

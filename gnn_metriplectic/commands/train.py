@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import time
 from pathlib import Path
 from typing import Any
 
 import hydra
 import wandb
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
@@ -20,12 +21,23 @@ from gnn_metriplectic.learning import fit, read_checkpoint
 from gnn_metriplectic.learning.callbacks import learning_curve
 from gnn_metriplectic.systems import ensure_dataset, read_split
 
+# what `fit` has from the rest of the configuration, not from the groups model and optimizer
+OUTSIDE_GROUPS = (
+    "trajectories",
+    "validation",
+    "seed",
+    "out",
+    "ckpt_path",
+    "trainer",
+    "logger",
+    "callbacks",
+    "workers",
+)
+
 
 @command("train")
 def main(config: DictConfig) -> float:
     """Generate what is missing, train, evaluate, and print the scores; returns the validation loss for sweeps."""
-    # Lightning's remarks on devices and services
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     out = output_folder(config)
     last = out / "last.ckpt"
     if last.is_file() and config.ckpt_path is None:
@@ -38,9 +50,6 @@ def main(config: DictConfig) -> float:
     data = ensure_dataset(settings, config.data, seed=config.data_seed)
     generated = time.monotonic()
     train, validation = ([t for runs in read_split(data, s).values() for t in runs] for s in ("train", "validation"))
-    if config.ckpt_path is None:  # a training that goes on keeps the configuration that it began with
-        out.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(config, out / "config.yaml")
     try:
         fit(
             train,
@@ -50,13 +59,10 @@ def main(config: DictConfig) -> float:
             ckpt_path=config.ckpt_path,
             trainer=plain(config.trainer),
             logger=_logger(config, out),
+            callbacks=[KeepConfig(config, out)],
             workers=config.workers,
             **training,
         )
-    except ValueError:
-        if not last.is_file():  # a training that was refused leaves nothing
-            (out / "config.yaml").unlink(missing_ok=True)
-        raise
     finally:
         wandb.finish()  # else the next job of a multirun would go on with this one's run
     if rank_zero_only.rank:
@@ -78,9 +84,26 @@ def main(config: DictConfig) -> float:
     return min(curve.get("val", [float("nan")]))
 
 
+class KeepConfig(Callback):
+    """Writes the configuration beside the checkpoints once the training begins: one that is refused leaves nothing.
+
+    A training that goes on keeps the configuration that it began with.
+    """
+
+    def __init__(self, config: DictConfig, folder: Path) -> None:
+        self.config, self.folder = config, folder
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write config.yaml."""
+        if trainer.is_global_zero and self.config.ckpt_path is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            OmegaConf.save(self.config, self.folder / "config.yaml")
+
+
 def _known(config: DictConfig, group: str) -> dict[str, Any]:
     """The settings of a group, all of which `fit` must know."""
-    settings, known = plain(config[group]), inspect.signature(fit).parameters
+    settings = plain(config[group])
+    known = [name for name in inspect.signature(fit).parameters if name not in OUTSIDE_GROUPS]
     unknown = sorted(set(settings) - set(known))
     if unknown:
         raise ValueError(f"{group} has no setting {', '.join(unknown)}; known to the training: {', '.join(known)}")

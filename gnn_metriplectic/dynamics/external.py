@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from gnn_metriplectic.geometry.fields import taylor_green_pattern
 from gnn_metriplectic.terms import Thermo
+from gnn_metriplectic.trajectory.checks import check_positive
 
 
 class Forcing(Protocol):
@@ -68,10 +70,17 @@ class Prescribed:
     Attributes:
         mask: ``[N]`` bool, true for the particles that are driven.
         path: time -> (positions, velocities) of the driven particles, each ``[n, D]``.
+
+    Raises:
+        ValueError: a mask that is no ``[N]`` bool.
     """
 
     mask: Tensor
     path: Callable[[float], tuple[Tensor, Tensor]]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.mask, Tensor) or self.mask.dtype != torch.bool or self.mask.dim() != 1:
+            raise ValueError("the mask of prescribed particles must be a tensor of bools, one a particle")
 
     def place(self, pos: Tensor, vel: Tensor, time: float) -> tuple[Tensor, Tensor]:
         """Positions and velocities ``[N, D]`` with the driven particles where they belong at ``time``."""
@@ -89,10 +98,17 @@ class Thermostat:
     Attributes:
         temperature: T₀ in units of energy, k_B times temperature.
         relaxation_time: τ, in units of time.
+
+    Raises:
+        ValueError: a temperature or time that is not positive.
     """
 
     temperature: float
     relaxation_time: float
+
+    def __post_init__(self) -> None:
+        check_positive("the temperature of the thermostat", self.temperature)
+        check_positive("the relaxation time of the thermostat", self.relaxation_time)
 
     def heat(self, thermo: Thermo, k_B: Tensor, dt: float) -> Tensor:
         """Energy into each particle over ``dt``, ``[N]``."""

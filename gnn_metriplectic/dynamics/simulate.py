@@ -8,10 +8,11 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gnn_metriplectic.dynamics.external import Forcing, Prescribed, Thermostat
-from gnn_metriplectic.dynamics.integrators import INTEGRATORS
+from gnn_metriplectic.dynamics.integrators import INTEGRATORS, Frame
 from gnn_metriplectic.geometry import Box
 from gnn_metriplectic.models import MetriplecticModel, State
 from gnn_metriplectic.trajectory import Trajectory, TrajectoryWriter, read_trajectory
+from gnn_metriplectic.trajectory.checks import check_count, check_positive, check_vacant
 
 
 @torch.no_grad()
@@ -45,8 +46,8 @@ def simulate(
         integrator: ``energy_conserving`` or ``euler_maruyama``.
         seed: of the noise.
         every: steps from frame to frame.
-        out: stream the frames to this H5MD file; memory does not grow with their number. After
-            Ctrl-C the file holds the frames so far.
+        out: stream the frames to this H5MD file, which must not exist; memory does not grow with their
+            number. After Ctrl-C the file holds the frames so far.
         forcing, prescribed, thermostat: what acts from outside.
         neighbors: backend of the neighbour search.
         time: of ``state``; sheared images, forcing and prescribed paths depend on it.
@@ -57,21 +58,22 @@ def simulate(
         Trajectory of ``steps // every + 1`` frames, with ``.entropies``.
 
     Raises:
-        ValueError: bad settings, a state of another floating type than the model, a particle whose
-            internal energy has no temperature, or positions that are not finite; the message has the step.
+        ValueError: before the first step, bad settings, a file that exists, or a state that the model cannot
+            start from; in a step, whose number the message has, a particle whose internal energy has no
+            temperature, or positions that are not finite. No file is left.
     """
     if integrator not in INTEGRATORS:
         raise ValueError(f"integrator is {integrator!r}; choose one of {sorted(INTEGRATORS)}")
-    if steps < 1 or every < 1 or steps < every:
-        raise ValueError(f"steps is {steps} and every {every}; both must be at least 1, and steps at least every")
-    if state.pos.dtype != model.dtype:
-        raise ValueError(
-            f"the state is {state.pos.dtype} and the model {model.dtype}: use state.to(dtype=...) or model.to(...)"
-        )
+    if check_count("steps", steps) < check_count("every", every):
+        raise ValueError(f"steps is {steps} and every {every}; steps must be at least every")
+    check_count("seed", seed, least=0)
+    if out is not None:
+        check_vacant(out)
+    _check_start(model, state, prescribed)
     scheme = INTEGRATORS[integrator](
         model,
         box,
-        dt,
+        check_positive("dt", dt),
         seed=seed,
         forcing=forcing,
         prescribed=prescribed,
@@ -80,6 +82,7 @@ def simulate(
         time=time,
     )
     frame = scheme.start(state)
+    _check_thermo(frame)
     description = {
         "box": box,
         "dt": dt * every,
@@ -117,6 +120,33 @@ def simulate(
         raise
     sink.close()
     return sink.trajectory() if out is None else read_trajectory(out)
+
+
+def _check_start(model: MetriplecticModel, state: State, prescribed: Prescribed | None) -> None:
+    """Raise ValueError for a state from which no run of the model can start."""
+    count = state.pos.shape[0]
+    if count < 2:
+        raise ValueError(f"the state has {count} particle(s); pair interactions need at least two")
+    if state.pos.shape[1] != model.dimension:
+        raise ValueError(f"the state has dimension {state.pos.shape[1]} and the model {model.dimension}")
+    if state.pos.dtype != model.dtype:
+        raise ValueError(
+            f"the state is {state.pos.dtype} and the model {model.dtype}: use state.to(dtype=...) or model.to(...)"
+        )
+    state.check_finite()
+    if prescribed is not None and prescribed.mask.shape != (count,):
+        raise ValueError(f"the mask of prescribed particles has length {len(prescribed.mask)} and the state {count}")
+
+
+def _check_thermo(frame: Frame) -> None:
+    """Raise ValueError where the entropies of the start are beyond what the model can tell a temperature of."""
+    known = torch.stack([torch.isfinite(value) for value in frame.thermo]).all(dim=0) & (frame.thermo.temperature > 0)
+    if not bool(known.all()):
+        bad = int((~known).nonzero()[0])
+        raise ValueError(
+            f"particle {bad} starts with entropy {float(frame.state.entropy[bad]):.6g}, at which the model has no "
+            "temperature: take entropies from State.from_frame or State.equilibrium"
+        )
 
 
 class _Memory:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import time
@@ -40,7 +41,7 @@ def evaluate(
     bins: int = 75,
     reference: dict[str, float] | None = None,
     integrator: str | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     seconds: dict[str, float] | None = None,
 ) -> dict[str, Any]:
     """Roll out a model from held-out starts, score it, and write ``metrics.json`` and ``report.html``.
@@ -56,8 +57,8 @@ def evaluate(
         bins: of the RDF, up to half the box.
         reference: literature values to print beside what was measured in the truth.
         integrator: of the rollouts; by default that of the training.
-        seed: of their noise.
-        seconds: times that other stages took, for the record.
+        seed: of their noise; by default that of the training.
+        seconds: times that other stages took, for the record; by default those on record beside the checkpoint.
 
     Returns:
         The content of metrics.json.
@@ -69,6 +70,10 @@ def evaluate(
     model, content = load(checkpoint).double(), read_checkpoint(checkpoint)
     provenance = content["hyper_parameters"]["provenance"] or {}
     integrator = integrator or content["hyper_parameters"]["integrator"]
+    if seed is None:
+        seed = provenance.get("seed", 0)
+    if seconds is None:
+        seconds = _seconds(Path(checkpoint).with_name("metrics.json"))
     # the best checkpoint knows the learning curve up to itself
     last = Path(checkpoint).with_name("last.ckpt")
     curve = learning_curve(read_checkpoint(last) if last.is_file() else content)
@@ -76,7 +81,7 @@ def evaluate(
         "system": system,
         "lag": provenance.get("lag"),
         "dt": model.dt,
-        "seed": provenance.get("seed"),
+        "seed": seed,
         "scores": {},
         "floor": {},
         "entropy": {},
@@ -127,7 +132,7 @@ def evaluate(
     if model.log_mass.numel() == 1 and not first.box.is_free:
         temperature = metrics["scores"][next(iter(truths))]["kinetic_temperature_truth"]
         terms = term_curves(model, temperature=temperature, volume=first.box.volume / first.num_particles)
-    metrics["seconds"] = {**(seconds or {}), "evaluate": time.monotonic() - started}
+    metrics["seconds"] = {**seconds, "evaluate": time.monotonic() - started}
     write_report(Path(out) / "report.html", metrics, scenarios, curve, terms)
     write_metrics(Path(out) / "metrics.json", metrics)
     return metrics
@@ -188,6 +193,14 @@ def _outcomes(
 def _settled_mean(rollouts: list[Rollout], name: str) -> float:
     """Mean of a series over the part of the rollouts that is scored."""
     return float(np.mean([r.series[name][int(SETTLING * len(r.series[name])) :].mean() for r in rollouts]))
+
+
+def _seconds(path: Path) -> dict[str, float]:
+    """The times on record in a ``metrics.json``; none where it is missing or no such file."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _quarter(runs: list[Trajectory], dt: float) -> float:

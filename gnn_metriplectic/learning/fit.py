@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +26,7 @@ from gnn_metriplectic.learning.survey import measure_scales
 from gnn_metriplectic.learning.transitions import TransitionDataset
 from gnn_metriplectic.models import MetriplecticModel
 from gnn_metriplectic.trajectory import Trajectory
+from gnn_metriplectic.trajectory.checks import check_count, check_positive
 
 # widths and depths of the networks, chosen for accuracy at the least time (docs/decisions.md)
 TERMS = {
@@ -35,7 +38,7 @@ TERMS = {
 
 
 def load(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> MetriplecticModel:
-    """The model of a checkpoint, ready to run, in the file's floating type.
+    """The model of a checkpoint, ready to run, in the file's floating type; no parameter asks for a gradient.
 
     Args:
         path: a checkpoint of `fit` or ``gnnm-train``.
@@ -43,18 +46,24 @@ def load(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") ->
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a file that is damaged, not a checkpoint, or of a newer format.
+        ValueError: a folder, or a file that is damaged, not a checkpoint, or of a newer format.
     """
     content = read_checkpoint(path)
-    module = MetriplecticModule(**content["hyper_parameters"])
-    module.on_load_checkpoint(content)
-    module.load_state_dict(content["state_dict"])
-    return module.to(device).model.eval()
+    try:
+        module = MetriplecticModule(**content["hyper_parameters"])
+        module.on_load_checkpoint(content)
+        module.load_state_dict(content["state_dict"])
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        what = " ".join(str(error).split())
+        raise ValueError(f"{path} is a damaged checkpoint, or of another version of the package: {what}") from error
+    return module.to(device).model.eval().requires_grad_(False)
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The content of a checkpoint as plain values and tensors; errors as in `load`."""
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give the name of a checkpoint, such as {path / 'best.ckpt'}")
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {path} does not exist")
     try:
@@ -134,19 +143,20 @@ def fit(
         ValueError: settings or trajectories that cannot be learned from.
         FileNotFoundError: a checkpoint to go on from that does not exist.
     """
-    train = [trajectories] if isinstance(trajectories, Trajectory) else list(trajectories)
+    train = _trajectories("trajectories", trajectories)
+    counts = {"lag": lag, "substeps": substeps, "steps": steps, "batch_size": batch_size}
+    for name, count in {**counts, "steps_per_epoch": steps_per_epoch}.items():
+        check_count(name, count)
+    for name, size in {"cutoff": cutoff, "lr": lr, "clip": clip}.items():
+        check_positive(name, size)
+    if not (isinstance(warmup, (int, float)) and 0.0 <= warmup <= 1.0):
+        raise ValueError(f"warmup is {warmup!r}; it is a share of the steps, from 0 to 1")
     if validation is None:
         ends = [max(int(0.9 * len(t)), 1) for t in train]
         validation = [t[end:] if len(t) - end > lag else t for t, end in zip(train, ends, strict=True)]
         train = [t[:end] if len(t) - end > lag else t for t, end in zip(train, ends, strict=True)]
-    held_out = [validation] if isinstance(validation, Trajectory) else list(validation)
-    for traj in held_out:
-        if traj.dimension != train[0].dimension or abs(traj.dt / train[0].dt - 1.0) > 1e-9:
-            raise ValueError(
-                f"a validation trajectory has dimension {traj.dimension} and frame spacing {traj.dt:g}, and one of the "
-                f"training {train[0].dimension} and {train[0].dt:g}: both must be the same"
-            )
-    if steps < 1 or steps % steps_per_epoch:
+    held_out = _trajectories("validation", validation)
+    if steps % steps_per_epoch:
         raise ValueError(f"steps is {steps}; it must be a multiple of steps_per_epoch, {steps_per_epoch}")
     if isinstance(mass, str) and mass != "learned":
         raise ValueError(f"mass is {mass!r}; give numbers, 'learned', or None for that of the trajectories")
@@ -165,6 +175,12 @@ def fit(
         "dtype": torch.float64 if double else torch.float32,
     }
     dataset = TransitionDataset(train, **options)
+    for traj in held_out:
+        if traj.dimension != train[0].dimension or abs(traj.dt / train[0].dt - 1.0) > 1e-9:
+            raise ValueError(
+                f"a validation trajectory has dimension {traj.dimension} and frame spacing {traj.dt:g}, and those of "
+                f"the training {train[0].dimension} and {train[0].dt:g}: both must be the same"
+            )
     data = TransitionData(
         dataset,
         TransitionDataset(held_out, **options),
@@ -218,13 +234,10 @@ def fit(
             for name, monitor in (("best", "val/loss"), ("last", None))
         )
         resume = _resume_from(ckpt_path, folder, dict(module.hparams))
-        run = _trainer(
-            steps // steps_per_epoch, clip, folder, logger, [best, last, History(), *callbacks], trainer or {}
-        )
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*does not have many workers.*")
-            warnings.filterwarnings("ignore", ".*exists and is not empty.*")
-            warnings.filterwarnings("ignore", ".*LeafSpec.*")
+        with _quiet_lightning():
+            run = _trainer(
+                steps // steps_per_epoch, clip, folder, logger, [best, last, History(), *callbacks], trainer or {}
+            )
             handler = signal.getsignal(signal.SIGINT)
             try:
                 run.fit(module, data, ckpt_path=resume)
@@ -237,6 +250,38 @@ def fit(
         if not (folder / "best.ckpt").is_file():
             raise ValueError(f"the training of {resume} is finished: there is nothing to continue in {folder}")
         return load(folder / "best.ckpt")
+
+
+def _trajectories(name: str, given: Trajectory | Sequence[Trajectory]) -> list[Trajectory]:
+    if isinstance(given, Trajectory):
+        return [given]
+    if isinstance(given, (str, os.PathLike)):
+        raise ValueError(f"{name} is the path {os.fspath(given)!r}: give the trajectory, as by gm.read_trajectory")
+    found = list(given) if isinstance(given, Iterable) else [given]
+    for item in found:
+        if not isinstance(item, Trajectory):
+            raise ValueError(f"{name}: {type(item).__name__} is no trajectory; give a gm.Trajectory or a list of them")
+    return found
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Without Lightning's remarks on devices and services, and warnings of what is meant here."""
+    remarks = logging.getLogger("lightning.pytorch")
+    level = remarks.level
+    remarks.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for meant in (
+                "does not have many workers",
+                "exists and is not empty",
+                "LeafSpec",
+                "smaller than the logging interval",
+            ):
+                warnings.filterwarnings("ignore", f".*{meant}.*")
+            yield
+    finally:
+        remarks.setLevel(level)
 
 
 def _resume_from(ckpt_path: str | None, folder: Path, settings: dict[str, Any]) -> str | None:

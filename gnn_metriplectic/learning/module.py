@@ -11,7 +11,7 @@ from torch_geometric.data import Batch
 from torch_geometric.utils import scatter
 
 from gnn_metriplectic.geometry import Pairs
-from gnn_metriplectic.learning.likelihood import negative_log_likelihood
+from gnn_metriplectic.learning.likelihood import RESIDUALS, negative_log_likelihood
 from gnn_metriplectic.learning.transitions import pairs_of
 from gnn_metriplectic.models import MetriplecticModel, State, build_model
 from gnn_metriplectic.terms.entropy import negentropy
@@ -37,6 +37,9 @@ class MetriplecticModule(lightning.LightningModule):
         integrator: whose map is the mean of the likelihood.
         gauge_steps: batches over which the running statistics of the gauge average.
         provenance: what the model was trained on (units, fingerprint, versions), kept with it.
+
+    Raises:
+        ValueError: a setting out of range.
     """
 
     def __init__(
@@ -51,10 +54,20 @@ class MetriplecticModule(lightning.LightningModule):
         super().__init__()
         if temperature not in ("learned", "equilibrium"):
             raise ValueError(f"temperature is {temperature!r}; choose 'learned' or 'equilibrium'")
+        if integrator not in RESIDUALS:
+            raise ValueError(f"integrator is {integrator!r}; choose one of {sorted(RESIDUALS)}")
         self.save_hyperparameters()
         # parameters are float32 in training; .double() makes a float64 model
         self.model: MetriplecticModel = build_model(**model).float()
         self.register_buffer("recent", torch.randn(RECENT))
+
+    @classmethod
+    def load_from_checkpoint(cls, *arguments: Any, **options: Any) -> MetriplecticModule:
+        """The module of a checkpoint, ready to run: as in `load`, no parameter asks for a gradient.
+
+        A training that is to go on from a checkpoint takes it by ``ckpt_path``.
+        """
+        return super().load_from_checkpoint(*arguments, **options).eval().requires_grad_(False)
 
     def forward(self, batch: Batch) -> Tensor:
         """Negative log-likelihood of a batch in nats a particle, 0-dim."""
@@ -221,8 +234,11 @@ def check_format(checkpoint: dict[str, Any]) -> None:
     header = checkpoint.get("gnn_metriplectic") if isinstance(checkpoint, dict) else None
     if header is None:
         raise ValueError("this is not a checkpoint of gnn_metriplectic (no 'gnn_metriplectic' entry)")
-    if header["format"] > CHECKPOINT_FORMAT:
+    number = header.get("format") if isinstance(header, dict) else None
+    if not isinstance(number, int):
+        raise ValueError(f"this is a damaged checkpoint: its format is {number!r}, and should be a number")
+    if number > CHECKPOINT_FORMAT:
         raise ValueError(
-            f"the checkpoint has format {header['format']} and this version reads up to {CHECKPOINT_FORMAT}: "
+            f"the checkpoint has format {number} and this version reads up to {CHECKPOINT_FORMAT}: "
             "update gnn-metriplectic"
         )

@@ -100,14 +100,19 @@ class MetriplecticModel(nn.Module):
 
     def masses(self, count: int, species: Tensor | None) -> Tensor:
         """Mass of each particle, ``[N]``."""
+        self._check_species(species)
         mass = torch.exp(self.log_mass)
+        return mass.expand(count) if species is None else mass[species]
+
+    def _check_species(self, species: Tensor | None) -> None:
+        known = self.log_mass.numel()
         if species is None:
-            if mass.numel() != 1:
-                raise ValueError(f"the model has {mass.numel()} species and the state names none: give species [N]")
-            return mass.expand(count)
-        if int(species.max()) >= mass.numel():
-            raise ValueError(f"species {int(species.max())} is unknown to a model of {mass.numel()} species")
-        return mass[species]
+            if known != 1:
+                raise ValueError(f"the model has {known} species and the state names none: give species [N]")
+            return
+        for kind in (int(species.min()), int(species.max())):
+            if not 0 <= kind < known:
+                raise ValueError(f"species {kind} is unknown to a model of {known} species, numbered from 0")
 
     def forget(self) -> None:
         """Empty ``seen``."""
@@ -120,7 +125,11 @@ class MetriplecticModel(nn.Module):
             row[0], row[1] = torch.minimum(row[0], values.min()), torch.maximum(row[1], values.max())
 
     def configuration(self, pairs: Pairs, species: Tensor | None) -> Configuration:
-        """Volumes and kernel slopes of a configuration."""
+        """Volumes and kernel slopes of a configuration.
+
+        Raises ValueError for species that the model does not know, or none where it has several.
+        """
+        self._check_species(species)
         volume, slope = self.kernel.volume(pairs, species)
         return Configuration(pairs, volume, slope)
 
@@ -207,8 +216,9 @@ class MetriplecticModel(nn.Module):
     def encode(self, pairs: Pairs, velocities: Tensor, species: Tensor | None = None) -> Tensor:
         """Entropy of each particle from its neighbours, ``[N]``.
 
-        Raises ValueError where the model has no encoder (its entropy is an observed quantity).
+        Raises ValueError where the model has no encoder (its entropy is an observed quantity), or not these species.
         """
         if self.encoder is None:
             raise ValueError("this model has no entropy encoder: give the entropies with the state")
+        self._check_species(species)
         return self.encoder(pairs, velocities, species)

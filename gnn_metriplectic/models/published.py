@@ -16,6 +16,7 @@ import json
 import math
 import os
 import pickle
+import warnings
 from collections.abc import Mapping
 from numbers import Real
 from pathlib import Path
@@ -33,6 +34,7 @@ from gnn_metriplectic.terms.published import (
 )
 
 SETTINGS = ("dt", "h", "boxsize", "n_hidden", "dim_hidden")
+UNUSED = ("model_U_vol.t",)  # of the layout, but of no meaning to the model
 SILU_LAYERS = (0, 2, 4)
 SOFTPLUS_LAYERS = (0, 1, 2)
 
@@ -50,8 +52,8 @@ def import_published(params_path: str | os.PathLike[str], args_path: str | os.Pa
             ``dim_hidden``. The box is that of the training data; simulations are given their own.
 
     Raises:
-        ValueError: a file that is missing or unreadable, a key that is missing, and a weight or setting
-            that does not fit.
+        ValueError: a file that is missing or unreadable, a key or layer that is missing or surplus, and a weight
+            or setting that does not fit. Keys that belong to no term are warned of and left.
     """
     params_path, args_path = Path(params_path), Path(args_path)
     settings = _read_settings(args_path)
@@ -80,10 +82,11 @@ def import_published(params_path: str | os.PathLike[str], args_path: str | os.Pa
         dimension=dimension,
         encoder=PublishedEncoder(cutoff, teacher),
     )
+    weights.warn_of_unread()
     with torch.no_grad():  # the logarithms as they are, not through exp and log
         model.log_mass.fill_(log_mass)
         model.log_k_B.fill_(log_k_B)
-    return model.to(weights.dtype)
+    return model.to(weights.dtype).eval().requires_grad_(False)
 
 
 class _Weights:
@@ -92,6 +95,7 @@ class _Weights:
     def __init__(self, params: Mapping[str, Tensor], path: Path) -> None:
         self.params, self.path = params, path
         self.dtype = torch.float32  # or the widest asked for
+        self.read: set[str] = set(UNUSED)
 
     def number(self, key: str) -> float:
         """A single number."""
@@ -121,7 +125,14 @@ class _Weights:
             layers.append((weight, bias))
         return layers
 
+    def warn_of_unread(self) -> None:
+        """Name the keys that no term has asked for."""
+        unread = sorted(str(key) for key in self.params if key not in self.read)
+        if unread:
+            warnings.warn(f"{self.path}: not of the published layout and ignored: {', '.join(unread)}", stacklevel=3)
+
     def _tensor(self, key: str) -> Tensor:
+        self.read.add(key)
         if key not in self.params:
             raise ValueError(f"{self.path} has no key {key!r}: it is not a state dict of the published model")
         value = self.params[key]
@@ -150,6 +161,11 @@ def _read_weights(path: Path) -> Mapping[str, Tensor]:
         raise ValueError(f"{path} cannot be read as a file of tensors: {error}") from error
     if not isinstance(params, Mapping):
         raise ValueError(f"{path} holds a {type(params).__name__}; expected a state dict")
+    # as a training script or DataParallel wraps it
+    if isinstance(params.get("state_dict"), Mapping):
+        params = params["state_dict"]
+    if params and all(str(key).startswith("module.") for key in params):
+        params = {key.removeprefix("module."): value for key, value in params.items()}
     return params
 
 
@@ -174,8 +190,8 @@ def _read_settings(path: Path) -> dict:
     for name in ("n_hidden", "dim_hidden"):
         if not (_is_positive(settings[name]) and settings[name] == int(settings[name])):
             raise ValueError(f"{path}: {name} is {settings[name]!r}; it must be a positive whole number")
-    # counted with or without the layers of inputs and outputs, depending on who counts
-    if settings["n_hidden"] > len(SILU_LAYERS):
+    # two hidden layers, or one map from hidden to hidden, depending on what is counted
+    if settings["n_hidden"] not in (1, 2):
         raise ValueError(f"{path}: n_hidden is {settings['n_hidden']}; networks of two hidden layers are known")
     return {**settings, "dt": float(settings["dt"]), "h": float(settings["h"])}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,7 +24,10 @@ class State:
         pos: ``[N, D]``, unwrapped, in units of length.
         vel: ``[N, D]``, in units of velocity.
         entropy: ``[N]``, in the units of k_B.
-        species: ``[N]`` int64, or None for one species.
+        species: ``[N]`` integers, or None for one species.
+
+    Raises:
+        ValueError: what is no tensor, shapes that do not fit, or floating types that differ.
     """
 
     pos: Tensor
@@ -32,6 +36,16 @@ class State:
     species: Tensor | None = None
 
     def __post_init__(self) -> None:
+        for name, values in (*self._numbers(), ("species", self.species)):
+            if not (isinstance(values, Tensor) or (name == "species" and values is None)):
+                raise ValueError(f"{name} are of type {type(values).__name__}; give tensors, as by torch.as_tensor")
+        for name, values in self._numbers():
+            if not values.is_floating_point() or values.dtype != self.pos.dtype:
+                raise ValueError(
+                    f"{name} are {values.dtype} and positions {self.pos.dtype}: all must be of one floating type"
+                )
+        if self.species is not None and self.species.is_floating_point():
+            raise ValueError(f"species are {self.species.dtype}; they must be integers")
         count = self.pos.shape[0]
         if self.pos.dim() != 2 or self.pos.shape[1] not in (2, 3):
             raise ValueError(f"positions have shape {tuple(self.pos.shape)}; they must be [N, 2] or [N, 3]")
@@ -41,6 +55,17 @@ class State:
             raise ValueError(f"entropies have shape {tuple(self.entropy.shape)}; {count} particles need [{count}]")
         if self.species is not None and self.species.shape != (count,):
             raise ValueError(f"species have shape {tuple(self.species.shape)}; {count} particles need [{count}]")
+
+    def _numbers(self) -> tuple[tuple[str, Tensor], ...]:
+        return ("positions", self.pos), ("velocities", self.vel), ("entropies", self.entropy)
+
+    def check_finite(self) -> None:
+        """Raise ValueError that names the first field and particle whose value is NaN or infinite."""
+        for name, values in self._numbers():
+            finite = torch.isfinite(values).view(len(values), -1).all(dim=1)
+            if not bool(finite.all()):
+                particle = int((~finite).nonzero()[0])
+                raise ValueError(f"{name} of particle {particle} are {values[particle].tolist()}; all must be finite")
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> State:
         """The same state in another floating type or on another device."""
@@ -56,7 +81,7 @@ class State:
         Raises:
             ValueError: a frame that does not exist, another dimension, or no source of entropy.
         """
-        if not -len(traj) <= frame < len(traj):
+        if not (isinstance(frame, Integral) and -len(traj) <= frame < len(traj)):
             raise ValueError(f"frame {frame} does not exist: the trajectory has {len(traj)}")
         if traj.dimension != model.dimension:
             raise ValueError(f"the trajectory has dimension {traj.dimension} and the model {model.dimension}")
@@ -107,7 +132,7 @@ class State:
         box: Box,
         *,
         temperature: float,
-        seed: int,
+        seed: int = 0,
         species: Tensor | None = None,
     ) -> State:
         """Velocities and entropies drawn from the canonical ensemble at given positions.

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+from numbers import Integral
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -44,6 +47,23 @@ def check_positive(name: str, value: float) -> float:
     if not (isinstance(value, (int, float, np.number)) and math.isfinite(value) and value > 0):
         raise ValueError(f"{name} is {value!r}; it must be a positive number")
     return float(value)
+
+
+def check_count(name: str, value: int, *, least: int = 1) -> int:
+    """``value`` as an int. Raises ValueError unless it is a whole number of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{name} is {value!r}; it must be a whole number, at least {least}")
+    return int(value)
+
+
+def check_vacant(path: str | os.PathLike[str]) -> Path:
+    """``path``. Raises ValueError where a file or folder is there already."""
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give the name of a file")
+    if path.exists():
+        raise ValueError(f"{path} exists already: give another name, or remove it first")
+    return path
 
 
 def check_times(times: Tensor, dt: float, frames: int) -> None:
