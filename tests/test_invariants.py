@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import ideal_gas, learned_model
-from invariants import ModelInvariants, SymmetryLaws
+from conftest import hookean_solid, ideal_gas, learned_model
+from invariants import ModelInvariants, SolidInvariants, SymmetryLaws
 
 
 class TestIdealGas(ModelInvariants):
@@ -38,3 +38,9 @@ class TestLearnedModelInSinglePrecision(SymmetryLaws):
     @pytest.fixture
     def model(self, dimension):
         return learned_model(dimension).float()
+
+
+class TestHookeanSolid(SolidInvariants):
+    @pytest.fixture
+    def model(self, dimension):
+        return hookean_solid(dimension)

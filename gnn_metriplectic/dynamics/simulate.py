@@ -87,6 +87,7 @@ def simulate(
         "species": state.species,
         "forcing": None if forcing is None else forcing.to_dict(),
         "prescribed": None if prescribed is None else prescribed.mask,
+        "reference": state.reference,
         "metadata": {"integrator": integrator, "seed": seed, "step": dt, "k_B": float(model.k_B), **(metadata or {})},
     }
     sink = _Memory(description) if out is None else TrajectoryWriter(out, **description)
