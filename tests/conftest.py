@@ -111,6 +111,36 @@ def learned_model(dimension: int, *, mass: float | list[float] = 1.0, seed: int 
     return model.requires_grad_(False)
 
 
+def learned_solid_settings(dimension: int, measure: str = "deformation_gradient") -> dict:
+    """Settings of a small learned solid."""
+    settings = learned_settings(dimension)
+    settings["scales"]["stiffness"] = 3.0
+    return {**settings, "strain": {"measure": measure, "width": 8}, "elastic": {"width": 4}}
+
+
+def learned_solid(dimension: int, measure: str = "deformation_gradient") -> MetriplecticModel:
+    """A learned solid whose terms are all at work."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = build_model(**learned_solid_settings(dimension, measure)).double()
+        with torch.no_grad():
+            model.kernel.network.layers[-1].weight.mul_(5.0)
+            model.friction.radial.network.layers[-1].weight.mul_(3.0)
+            model.friction.squared_scale.mul_(torch.tensor([1.0, 1.0, 1e-3]))
+            volume, shear = model.equation_of_state, model.elastic
+            # a heat capacity of 25 k_B, so that Itô terms matter
+            volume.log_exponent.add_(3.0)
+            volume.log_coefficient.sub_(6.0)
+            volume.expansion.add_(torch.tensor([0.3, -0.2, 0.1, 0.4]))
+            volume.offset.add_(0.5)
+            shear.log_bend.add_(1.0)
+            shear.log_thermal.add_(2.0)
+            model.log_k_B.add_(3.0)
+            model.encoder.mean.fill_(0.1)
+            model.encoder.variance.fill_(0.5)
+    return model.requires_grad_(False)
+
+
 def scattered(
     model: MetriplecticModel, count: int, *, box: Box | None = None, spacing: float = 0.45, seed: int = 0
 ) -> State:

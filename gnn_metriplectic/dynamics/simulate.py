@@ -11,7 +11,7 @@ from gnn_metriplectic.dynamics.external import Forcing, Prescribed, Thermostat
 from gnn_metriplectic.dynamics.integrators import INTEGRATORS
 from gnn_metriplectic.geometry import Box
 from gnn_metriplectic.models import MetriplecticModel, State
-from gnn_metriplectic.trajectory import Trajectory, TrajectoryWriter, read_trajectory
+from gnn_metriplectic.trajectory import Trajectory, TrajectoryWriter, read_trajectory, warn_if_torn
 
 
 @torch.no_grad()
@@ -56,9 +56,13 @@ def simulate(
     Returns:
         Trajectory of ``steps // every + 1`` frames, with ``.entropies``.
 
+    Warns:
+        UserWarning: a solid that the rollout tore.
+
     Raises:
-        ValueError: bad settings, a state of another floating type than the model, a particle whose
-            internal energy has no temperature, or positions that are not finite; the message has the step.
+        ValueError: bad settings, a prescribed path that does not last, a state of another floating type than the
+            model, a particle whose internal energy has no temperature, or positions that are not finite; the
+            message has the step.
     """
     if integrator not in INTEGRATORS:
         raise ValueError(f"integrator is {integrator!r}; choose one of {sorted(INTEGRATORS)}")
@@ -68,6 +72,10 @@ def simulate(
         raise ValueError(
             f"the state is {state.pos.dtype} and the model {model.dtype}: use state.to(dtype=...) or model.to(...)"
         )
+    if model.is_solid and state.reference is None:
+        raise ValueError("the model is of a solid and the state has no reference neighbours: give State(reference=...)")
+    if prescribed is not None:
+        prescribed.check(state.pos.shape[0], time, time + steps * dt)
     scheme = INTEGRATORS[integrator](
         model,
         box,
@@ -117,7 +125,9 @@ def simulate(
         sink.abort()
         raise
     sink.close()
-    return sink.trajectory() if out is None else read_trajectory(out)
+    run = sink.trajectory() if out is None else read_trajectory(out)
+    warn_if_torn(run, "the rollout")
+    return run
 
 
 class _Memory:

@@ -31,7 +31,11 @@ TERMS = {
     "equation_of_state": {"width": 16},
     "friction": {"width": 32, "depth": 2, "rank": 4},
     "encoder": {"width": 32, "hops": 2},
+    # of solids
+    "strain": {"measure": "deformation_gradient", "width": 32},
+    "elastic": {"width": 16},
 }
+SOLID_TERMS = ("strain", "elastic")
 
 
 def load(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> MetriplecticModel:
@@ -155,6 +159,11 @@ def fit(
         if name not in networks:
             raise ValueError(f"term {name!r} is unknown; known: {sorted(networks)}")
         networks[name].update(changes)
+    if train[0].reference is None:
+        for name in SOLID_TERMS:
+            if name in (terms or {}):
+                raise ValueError(f"term {name!r} is one of solids, and the trajectories have no reference neighbours")
+            del networks[name]
     double = str((trainer or {}).get("precision", "")).startswith("64")
     options = {
         "cutoff": cutoff,

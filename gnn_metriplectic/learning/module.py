@@ -73,6 +73,7 @@ class MetriplecticModule(lightning.LightningModule):
             (before, after),
             self.hparams.model["dt"],
             acceleration=batch.acceleration,
+            prescribed=batch.prescribed if "prescribed" in batch else None,
             integrator=self.hparams.integrator,
         )
         excess = torch.log((before.volume / batch.particle_volume[batch.batch])[batch.active].mean())

@@ -6,15 +6,21 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch_geometric.data import Data
 
 from gnn_metriplectic.analysis.transport import kinetic_temperature, vacf
-from gnn_metriplectic.geometry import neighbor_pairs
+from gnn_metriplectic.brackets.elastic import ElasticForces
+from gnn_metriplectic.geometry import Bonds, neighbor_pairs
 from gnn_metriplectic.learning.transitions import TransitionDataset, pairs_of, particle_volume
 from gnn_metriplectic.models import Scales
+from gnn_metriplectic.terms import DeformationGradient
 from gnn_metriplectic.trajectory import Trajectory
 
 # neighbours that make a density smooth, and those beyond which cost grows without gain
 FEW_NEIGHBORS, GOOD_NEIGHBORS, MANY_NEIGHBORS = 8.0, 16.0, 60.0
+# of a solid, whose forces hide the noise: first guess of the share of a velocity's variance that a step renews
+SOLID_DRAG = 0.2
 
 
 @dataclass(frozen=True)
@@ -127,7 +133,7 @@ def measure_scales(dataset: TransitionDataset, *, samples: int = 32) -> Scales:
     items = [dataset[int(k)] for k in picks]
     increments, neighbors, volumes = [], [], []
     for item, pick in zip(items, picks, strict=True):
-        change = (item.next_vel - item.vel - dataset.dt * item.acceleration)[item.active]
+        change = _change(item, dataset.dt)[item.active]
         increments.append(float((change - change.mean(dim=0)).square().mean()))
         pairs, _ = pairs_of(item)
         neighbors.append(2.0 * int((pairs.distance < dataset.cutoff).sum()) / item.num_nodes)
@@ -139,14 +145,54 @@ def measure_scales(dataset: TransitionDataset, *, samples: int = 32) -> Scales:
             raise ValueError(
                 f"the {name} of the training data is {value}: particles do not move, there is nothing to learn"
             )
+    stiffness, increment = 0.0, float(np.mean(increments))
+    if dataset.solid:
+        energy, stiffness = min(_irregular_energy(item, mass) for item in items), _stiffness(items, dataset.dt, mass)
+        increment = SOLID_DRAG * energy / mass
     return Scales(
         energy=energy,
         volume=float(np.mean(volumes)),
-        speed=(energy / mass) ** 0.5,
-        increment=float(np.mean(increments)),
+        speed=(float(np.mean(dataset.temperatures)) / mass) ** 0.5,
+        increment=increment,
         neighbors=float(np.mean(neighbors)),
         mass=mass,
         entropy=float(torch.cat([t.entropies.ravel() for t in dataset.trajectories]).std())
         if dataset.observed
         else 1.0,
+        stiffness=stiffness,
     )
+
+
+def _change(item: Data, dt: float) -> Tensor:
+    """What forces between particles did to the velocities, ``[N, D]``."""
+    return (item.next_vel - item.vel - dt * item.acceleration).double()
+
+
+def _irregular_energy(item: Data, mass: float) -> float:
+    """k_B T of a solid at the start of a transition: what its neighbours' velocities have beyond a uniform gradient."""
+    reference = pairs_of(item)[0].bonds.reference.to(dtype=torch.float64)
+    relative = reference.pairs.difference_of_ends(item.vel.double())
+    measures = DeformationGradient()(Bonds(reference, reference.pairs.with_displacement(relative))).measures
+    # H is the mean of |v_ij - ∇v r⁰|² over that of |r⁰|², and a v_ij has the variance of two particles
+    count = reference.pairs.total(reference.weight)
+    squared = measures[:, 1] * reference.shape_tensor.diagonal(dim1=1, dim2=2).sum(dim=1) / count
+    return max(0.5 * mass * float(squared.median()) / item.vel.shape[1], torch.finfo(torch.float32).tiny)
+
+
+def _stiffness(items: list[Data], dt: float, mass: float) -> float:
+    """Energy of a unit of I2 a particle, by least squares of forces that a unit of it would have; positive."""
+    match = size = reach = 0.0
+    for item in items:
+        force = mass * _change(item, dt) / dt
+        bonds = pairs_of(item)[0].bonds
+        reference = bonds.reference.to(dtype=torch.float64)
+        strain = DeformationGradient()(
+            Bonds(reference, reference.pairs.with_displacement(bonds.pairs.displacement.double()))
+        )
+        unit = ElasticForces(strain, torch.ones_like(strain.measures)).forces()[item.active]
+        force = force[item.active]
+        match += float((force * unit).sum())
+        size += float((unit * unit).sum())
+        reach += float((force * force).sum())
+    # noise may hide the match; then forces of the right size are the better start
+    return max(match / size, 0.1 * (reach / size) ** 0.5)

@@ -16,6 +16,11 @@ from torch.nn import functional
 from gnn_metriplectic.terms.energy import EquationOfState, Thermo
 
 
+def softplus(x: Tensor) -> Tensor:
+    """ln(1 + exp x), whose slope is the sigmoid everywhere (torch's is x itself beyond 20)."""
+    return -functional.logsigmoid(-x)
+
+
 class Elastic(NamedTuple):
     """U_dev of each particle and its derivatives.
 
@@ -153,7 +158,7 @@ class LearnedVolume(EquationOfState):
         excess = volume - 1.0
         modulus, bend = torch.exp(self.log_modulus), torch.exp(self.log_bend)
         bent = excess.unsqueeze(1) * self.steepness + self.offset
-        cold = modulus * (excess - torch.log(volume)) + functional.softplus(bent) @ bend
+        cold = modulus * (excess - torch.log(volume)) + softplus(bent) @ bend
         slope = modulus * (1.0 - 1.0 / volume) + torch.sigmoid(bent) @ (bend * self.steepness)
         exponent = torch.exp(self.log_exponent)
         argument = (entropy / self.entropy).unsqueeze(1) * exponent - excess.unsqueeze(1) * self.expansion
@@ -194,7 +199,7 @@ class LearnedShear(ElasticEnergy):
         moduli, bend, steepness = (torch.exp(x) for x in (self.log_moduli, self.log_bend, self.log_steepness))
         shape = measures[:, 0]
         bent = shape.unsqueeze(1) * steepness + self.offset
-        rise = functional.softplus(bent) - functional.softplus(self.offset)
+        rise = softplus(bent) - softplus(self.offset)
         cold = measures @ moduli + rise @ (bend / steepness)
         slope = torch.sigmoid(bent) @ bend
         coefficient, exponent = torch.exp(self.log_thermal)
