@@ -55,7 +55,8 @@ class Reference:
                 f"{self.num_particles} particles"
             )
         distance = torch.linalg.vector_norm(displacement, dim=1)
-        wrong = ~((distance > 0) & (distance < self.reach))
+        # rounding may carry a pair to the reach
+        wrong = ~((distance > 0) & (distance < self.reach * (1.0 + 1e-6)))
         if bool(wrong.any()):
             pair = int(wrong.nonzero()[0])
             raise ValueError(
@@ -91,7 +92,7 @@ class Reference:
     @cached_property
     def weight(self) -> Tensor:
         """w of each pair, ``[B]``."""
-        return (1.0 - (self.pairs.distance / self.reach) ** 2) ** 2
+        return (1.0 - (self.pairs.distance / self.reach) ** 2).clamp(min=0.0) ** 2
 
     @cached_property
     def shape_tensor(self) -> Tensor:

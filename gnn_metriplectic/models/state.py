@@ -54,10 +54,11 @@ class State:
         return State(pos, vel, entropy, species, reference)
 
     @classmethod
-    def from_frame(cls, traj: Trajectory, frame: int, model: MetriplecticModel) -> State:
+    def from_frame(cls, traj: Trajectory, frame: int, model: MetriplecticModel, *, encode: bool = True) -> State:
         """State of one frame of a trajectory, in the floating type and on the device of the model.
 
-        The entropy comes from the model's encoder, or from the trajectory if the model has none.
+        The entropy comes from the model's encoder; from the trajectory if the model has none, or with ``encode=False``
+        (frames of the model's own rollouts).
 
         Raises:
             ValueError: a frame that does not exist, another dimension, or no source of entropy.
@@ -70,9 +71,13 @@ class State:
         pos, vel = traj.positions[frame].to(**like), traj.velocities[frame].to(**like)
         species = None if traj.species is None else traj.species.to(model.device)
         reference = None if traj.reference is None else traj.reference.to(**like)
-        if model.encoder is None:
+        if model.encoder is None or not encode:
             if traj.entropies is None:
-                raise ValueError("the model has no entropy encoder and the trajectory holds no entropies")
+                raise ValueError(
+                    "the entropy is not to be encoded and the trajectory holds none"
+                    if model.encoder
+                    else "the model has no entropy encoder and the trajectory holds no entropies"
+                )
             return cls(pos, vel, traj.entropies[frame].to(**like), species, reference)
         pairs = neighbor_pairs(pos, traj.box, model.cutoff, float(traj.times[frame]), reference=reference)
         with torch.no_grad():
