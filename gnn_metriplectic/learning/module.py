@@ -22,6 +22,9 @@ CHECKPOINT_FORMAT = 1
 NEGENTROPY = 2.0
 # entropies that stand for the training set in the estimate of their distribution
 RECENT = 20_000
+# spread of random numbers that blur the encoded entropies of solids in training: their neighbourhoods are frozen, and
+# an entropy that tells them apart and never changes would raise the likelihood without bound
+BLUR = 0.1
 
 
 class MetriplecticModule(lightning.LightningModule):
@@ -104,7 +107,12 @@ class MetriplecticModule(lightning.LightningModule):
         counted = raw[torch.cat([batch.active, batch.active])]
         moments = torch.stack([counted.mean(), counted.var(unbiased=False)]).detach()
         encoder.follow(*self._shared(moments), weight=self._gauge_weight)
-        return encoder.standardise(raw, counted).chunk(2)
+        entropy = encoder.standardise(raw, counted)
+        if self.model.is_solid:
+            # of the step alone, so that a training that goes on repeats itself
+            random = torch.Generator().manual_seed(self.global_step)
+            entropy = entropy + BLUR * torch.randn(len(entropy), generator=random).to(entropy)
+        return entropy.chunk(2)
 
     def _negentropy(self, entropies: Tensor) -> Tensor:
         """Negentropy of the entropies of recent batches, with the gradient of this one's, 0-dim.
