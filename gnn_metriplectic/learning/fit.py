@@ -114,7 +114,8 @@ def fit(
             the frames of each training trajectory, which are then not trained on.
         mass: of a particle (a list: one a species), ``"learned"``, or None for that of the trajectories.
         entropy: ``encoded``, or ``observed`` where the trajectories hold the true one (for tests).
-        temperature: ``learned``, or ``equilibrium`` where every trajectory is in local equilibrium.
+        temperature: ``learned``, or ``equilibrium`` where every trajectory is in local equilibrium; the drive of a
+            solid hides its kinetic temperature, and its k_B T has to stand in ``metadata["temperature"]``.
         integrator: whose map is the mean of the likelihood.
         patch: particles a patch (without the halo that is added), where a snapshot is too large for memory: a
             batch then holds patches instead of snapshots. None for whole snapshots.
@@ -182,6 +183,11 @@ def fit(
         seed=seed,
         workers=workers,
     )
+    if temperature == "equilibrium" and not all(t > 0 for t in dataset.temperatures):
+        raise ValueError(
+            "temperature=equilibrium needs the temperature of a solid, which its drive hides: put k_B T into "
+            "metadata['temperature'] of each trajectory, or take temperature=learned"
+        )
     settings = {
         "dimension": train[0].dimension,
         "cutoff": float(cutoff),

@@ -102,12 +102,13 @@ class MetriplecticModule(lightning.LightningModule):
         if encoder is None:
             return batch.entropy, batch.next_entropy
         raw = torch.cat([encoder.raw(pairs, batch.vel, species), encoder.raw(next_pairs, batch.next_vel, species)])
-        if not self.training:
-            return encoder.standardise(raw).chunk(2)
-        counted = raw[torch.cat([batch.active, batch.active])]
-        moments = torch.stack([counted.mean(), counted.var(unbiased=False)]).detach()
-        encoder.follow(*self._shared(moments), weight=self._gauge_weight)
-        entropy = encoder.standardise(raw, counted)
+        if self.training:
+            counted = raw[torch.cat([batch.active, batch.active])]
+            moments = torch.stack([counted.mean(), counted.var(unbiased=False)]).detach()
+            encoder.follow(*self._shared(moments), weight=self._gauge_weight)
+            entropy = encoder.standardise(raw, counted)
+        else:
+            entropy = encoder.standardise(raw)
         if self.model.is_solid:
             # of the step alone, so that a training that goes on repeats itself
             random = torch.Generator().manual_seed(self.global_step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -138,21 +139,24 @@ def measure_scales(dataset: TransitionDataset, *, samples: int = 32) -> Scales:
         pairs, _ = pairs_of(item)
         neighbors.append(2.0 * int((pairs.distance < dataset.cutoff).sum()) / item.num_nodes)
         volumes.append(particle_volume(dataset.trajectories[dataset.starts[pick][0]], pairs, dataset.cutoff))
-    energy = float(np.mean(dataset.temperatures))
     mass = float(np.mean([float(t.masses.mean()) for t in dataset.trajectories]))
-    for name, value in (("kinetic temperature", energy), ("change of velocity", np.mean(increments))):
+    energy, stiffness, increment = float(np.mean(dataset.temperatures)), 0.0, float(np.mean(increments))
+    speed = (energy / mass) ** 0.5
+    if dataset.solid:
+        if not math.isfinite(energy):
+            energy = min(_irregular_energy(item, mass) for item in items)
+        stiffness = _stiffness(items, dataset.dt, mass)
+        increment = SOLID_DRAG * energy / mass
+        speed = float(np.mean([float(item.vel.square().mean()) for item in items])) ** 0.5
+    for name, value in (("kinetic temperature", energy), ("change of velocity", increment), ("speed", speed)):
         if not value > 0:
             raise ValueError(
                 f"the {name} of the training data is {value}: particles do not move, there is nothing to learn"
             )
-    stiffness, increment = 0.0, float(np.mean(increments))
-    if dataset.solid:
-        energy, stiffness = min(_irregular_energy(item, mass) for item in items), _stiffness(items, dataset.dt, mass)
-        increment = SOLID_DRAG * energy / mass
     return Scales(
         energy=energy,
         volume=float(np.mean(volumes)),
-        speed=(float(np.mean(dataset.temperatures)) / mass) ** 0.5,
+        speed=speed,
         increment=increment,
         neighbors=float(np.mean(neighbors)),
         mass=mass,

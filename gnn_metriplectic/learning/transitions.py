@@ -90,7 +90,7 @@ class TransitionDataset(Dataset):
         self.driven = any(t.prescribed is not None for t in trajectories)
         self.solid = first.reference is not None
         self.forcings = [forcing_from(t.forcing) for t in trajectories]
-        self.temperatures = [float(kinetic_temperature(t, local_flow(t)[1]).mean()) for t in trajectories]
+        self.temperatures = [_temperature(t) for t in trajectories]
         self.grids = [
             (1,) * t.dimension if patch is None else patch_grid(t.box, t.num_particles, patch, t.positions[0].double())
             for t in trajectories
@@ -194,6 +194,13 @@ def pairs_of(data: Data) -> tuple[Pairs, Pairs]:
     )
     start = pairs.with_displacement(data.displacement, bonds)
     return start, pairs.with_displacement(data.next_displacement, next_bonds)
+
+
+def _temperature(traj: Trajectory) -> float:
+    """k_B T of a trajectory, in units of energy."""
+    if traj.reference is not None:
+        return float((traj.metadata or {}).get("temperature", math.nan))
+    return float(kinetic_temperature(traj, local_flow(traj)[1]).mean())
 
 
 def _check_solid(number: int, traj: Trajectory, first: Trajectory, cutoff: float, patch: int | None) -> None:
