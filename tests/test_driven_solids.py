@@ -131,7 +131,8 @@ def sheets(tmp_path_factory) -> list[Trajectory]:
     return [read_trajectory(folder / name) for name in ("a.h5", "b.h5")]
 
 
-def test_a_batch_of_solids_has_the_likelihood_of_its_graphs(sheets):
+def test_a_batch_of_solids_has_the_likelihood_of_its_graphs(monkeypatch, sheets):
+    monkeypatch.setattr("gnn_metriplectic.learning.module.BLUR", 0.0)
     data = TransitionDataset(sheets, cutoff=0.15, lag=1, dtype=torch.float64)
     settings = learned_solid_settings(2)
     settings["cutoff"] = 0.15
