@@ -243,7 +243,7 @@ def test_a_sheet_depends_on_its_seed_alone(tmp_path):
 
 def test_a_block_in_three_dimensions_is_made_and_answers_its_drive(tmp_path):
     system = ViscoelasticSystem(**{**SHEET, "dimension": 3, "side": 4, "temperature": 1e-12})
-    system.generate(tmp_path / "block.h5", scenario="unloading", amplitude=0.02, ramp=0.1, frames=15, seed=1)
+    system.generate(tmp_path / "block.h5", scenario="unloading", amplitude=0.02, ramp=0.1, hold=1.0, frames=15, seed=1)
     traj = read_trajectory(tmp_path / "block.h5")
     assert traj.positions.shape == (15, 64, 3)
     middle = ~traj.prescribed

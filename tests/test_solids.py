@@ -153,8 +153,8 @@ def test_deformation_gradient_of_a_uniform_deformation_is_exact(dimension):
 def learned_terms() -> tuple[LearnedVolume, LearnedShear]:
     with torch.random.fork_rng():
         torch.manual_seed(2)
-        volume = LearnedVolume(stiffness=2.0, energy=0.3, entropy=1.5, heat_capacity=20.0, width=6)
-        shear = LearnedShear(stiffness=2.0, energy=0.3, entropy=1.5, measures=2, width=6)
+        volume = LearnedVolume(modulus=2.0, energy=0.3, entropy=1.5, heat_capacity=20.0, width=6)
+        shear = LearnedShear(moduli=[2.0, 3.0], energy=0.3, entropy=1.5, width=6)
         for module in (volume, shear):
             for parameter in module.parameters():
                 torch.nn.init.normal_(parameter, std=1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from gnn_metriplectic.models.metriplectic import MetriplecticModel
 from gnn_metriplectic.terms import (
@@ -29,7 +30,7 @@ class Scales:
         neighbors: particles within the cutoff of another.
         mass: of a particle, the mean over species.
         entropy: spread of the entropy, 1 where it is encoded.
-        stiffness: of a solid, what a strain of one stores in a particle, in units of energy.
+        moduli: of a solid, what a unit of I2, of H and of J - 1 - ln J store in a particle, in units of energy.
     """
 
     energy: float
@@ -39,9 +40,9 @@ class Scales:
     neighbors: float
     mass: float
     entropy: float
-    stiffness: float = 0.0
+    moduli: tuple[float, ...] = ()
 
-    def to_dict(self) -> dict[str, float]:
+    def to_dict(self) -> dict[str, float | tuple[float, ...]]:
         """Plain settings."""
         return asdict(self)
 
@@ -63,7 +64,7 @@ def build_model(
     mass: float | list[float],
     learn_mass: bool,
     entropy: str,
-    scales: dict[str, float],
+    scales: dict[str, Any],
     kernel: dict,
     equation_of_state: dict,
     friction: dict,
@@ -110,9 +111,10 @@ def build_model(
             **entropic, volume=size.volume, heat_capacity=capacity, species=species, **equation_of_state
         )
     else:
-        law = LearnedVolume(**entropic, stiffness=size.stiffness, heat_capacity=capacity, **equation_of_state)
         measure = _strain(cutoff, dimension, **strain)
-        shear = LearnedShear(**entropic, stiffness=size.stiffness, measures=measure.count, **elastic)
+        *shape, bulk = size.moduli
+        law = LearnedVolume(**entropic, modulus=bulk, heat_capacity=capacity, **equation_of_state)
+        shear = LearnedShear(**entropic, moduli=shape[: measure.count], **elastic)
         solid = {"strain": measure, "elastic": shear}
     return MetriplecticModel(
         LearnedKernel(cutoff, volume=size.volume, dimension=dimension, species=species, **kernel),

@@ -7,6 +7,7 @@ T = ∂(U_vol + U_dev)/∂S,    P = -∂U_vol/∂V,    stiffness = ∂U_dev/∂m
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gnn_metriplectic.terms.energy import EquationOfState, Thermo
+
+# share of the first guess of a modulus that is left to terms which can bend
+BENDING = 0.1
 
 
 def softplus(x: Tensor) -> Tensor:
@@ -119,13 +123,13 @@ class HookeanShear(ElasticEnergy):
 class LearnedVolume(EquationOfState):
     """A cold curve with a rest state and thermal exponentials, in the way of Mie and Grüneisen.
 
-    U_vol = E [c (J - 1 - ln J) + Σ_k c_k softplus(b_k (J - 1) + d_k)] + Θ Σ_k n_k exp(a_k S/S₀ - g_k (J - 1))
+    U_vol = E [c (J - 1 - ln J) + Σ_k c_k softplus(b_k (J - 1) + d_k) / b_k²] + Θ Σ_k n_k exp(a_k S/S₀ - g_k (J - 1))
 
     with all c, n, a > 0 is convex in (S, J), and has one minimum in J, as it grows without bound at both ends.
     T > 0 grows without bound with S.
 
     Args:
-        stiffness: E, in units of energy.
+        modulus: E, first guess of ∂²U_vol/∂J² at rest, in units of energy.
         energy: Θ, k_B T of a particle.
         entropy: S₀.
         heat_capacity: first guess of C, in units of k_B.
@@ -136,7 +140,7 @@ class LearnedVolume(EquationOfState):
     def __init__(
         self,
         *,
-        stiffness: float,
+        modulus: float,
         energy: float,
         entropy: float,
         heat_capacity: float,
@@ -144,10 +148,12 @@ class LearnedVolume(EquationOfState):
         exponentials: int = 4,
     ) -> None:
         super().__init__()
-        self.stiffness, self.energy, self.entropy = stiffness, energy, entropy
-        self.log_modulus = nn.Parameter(torch.zeros(()))
-        self.log_bend = nn.Parameter(torch.full((width,), 0.1 / width).log())
-        self.steepness = nn.Parameter(torch.linspace(-30.0, 30.0, width))
+        self.modulus, self.energy, self.entropy = modulus, energy, entropy
+        self.log_modulus = nn.Parameter(torch.tensor(1.0 - BENDING).log())
+        # of each a share of the curvature, which is a quarter of c_k where the softplus bends
+        self.log_bend = nn.Parameter(torch.full((width,), 4.0 * BENDING / width).log())
+        steepness = torch.logspace(0.5, 1.5, (width + 1) // 2)
+        self.steepness = nn.Parameter(torch.cat([steepness, -steepness])[:width])
         self.offset = nn.Parameter(torch.zeros(width))
         spread = torch.linspace(-0.3, 0.3, exponentials)
         self.log_exponent = nn.Parameter(spread - 0.5 * torch.tensor(heat_capacity).log())
@@ -158,15 +164,15 @@ class LearnedVolume(EquationOfState):
         excess = volume - 1.0
         modulus, bend = torch.exp(self.log_modulus), torch.exp(self.log_bend)
         bent = excess.unsqueeze(1) * self.steepness + self.offset
-        cold = modulus * (excess - torch.log(volume)) + softplus(bent) @ bend
-        slope = modulus * (1.0 - 1.0 / volume) + torch.sigmoid(bent) @ (bend * self.steepness)
+        cold = modulus * (excess - torch.log(volume)) + softplus(bent) @ (bend / self.steepness**2)
+        slope = modulus * (1.0 - 1.0 / volume) + torch.sigmoid(bent) @ (bend / self.steepness)
         exponent = torch.exp(self.log_exponent)
         argument = (entropy / self.entropy).unsqueeze(1) * exponent - excess.unsqueeze(1) * self.expansion
         growth = torch.exp(argument + self.log_coefficient)
         return Thermo(
-            self.stiffness * cold + self.energy * growth.sum(dim=1),
+            self.modulus * cold + self.energy * growth.sum(dim=1),
             self.energy / self.entropy * (growth @ exponent),
-            self.energy * (growth @ self.expansion) - self.stiffness * slope,
+            self.energy * (growth @ self.expansion) - self.modulus * slope,
             self.entropy * (growth @ exponent) / (growth @ exponent**2),
         )
 
@@ -174,42 +180,46 @@ class LearnedVolume(EquationOfState):
 class LearnedShear(ElasticEnergy):
     """Increasing convex functions of the first measure I2, linear in the others, with entropic elasticity.
 
-    U_dev = E [c I2 + Σ_k c_k (softplus(b_k I2 + d_k) - softplus(d_k)) / b_k + χ H] + Θ g exp(a S/S₀) I2
+    U_dev = E [c I2 + Σ_k c_k (softplus(b_k I2 + d_k) - softplus(d_k)) / b_k] + χ H + Θ g exp(a S/S₀) I2
 
     with all constants but d > 0. Without strain it vanishes, and so does its share of T.
 
     Args:
-        stiffness: E, in units of energy.
+        moduli: first guesses of ∂U_dev/∂measure at rest, in units of energy: E, and χ where H is measured.
         energy: Θ, k_B T of a particle.
         entropy: S₀.
-        measures: K, 2 with H, else 1.
         width: terms in the sum.
     """
 
-    def __init__(self, *, stiffness: float, energy: float, entropy: float, measures: int, width: int) -> None:
+    def __init__(self, *, moduli: list[float], energy: float, entropy: float, width: int) -> None:
         super().__init__()
-        self.stiffness, self.energy, self.entropy = stiffness, energy, entropy
-        self.log_moduli = nn.Parameter(torch.zeros(measures))
-        self.log_bend = nn.Parameter(torch.full((width,), 0.2 / width).log())
+        self.energy, self.entropy = energy, entropy
+        self.register_buffer("moduli", torch.tensor(moduli), persistent=False)
+        first = torch.zeros(len(moduli))
+        first[0] = math.log(1.0 - BENDING)
+        self.log_moduli = nn.Parameter(first)
+        # of each a share of the slope, which is half of c_k at rest
+        self.log_bend = nn.Parameter(torch.full((width,), 2.0 * BENDING / width).log())
         self.log_steepness = nn.Parameter(torch.linspace(1.0, 6.0, width))
         self.offset = nn.Parameter(torch.zeros(width))
         self.log_thermal = nn.Parameter(torch.tensor([-3.0, -3.0]))
 
     def forward(self, entropy: Tensor, measures: Tensor) -> Elastic:
-        moduli, bend, steepness = (torch.exp(x) for x in (self.log_moduli, self.log_bend, self.log_steepness))
+        linear = self.moduli * torch.exp(self.log_moduli)
+        bend, steepness = self.moduli[0] * torch.exp(self.log_bend), torch.exp(self.log_steepness)
         shape = measures[:, 0]
         bent = shape.unsqueeze(1) * steepness + self.offset
         rise = softplus(bent) - softplus(self.offset)
-        cold = measures @ moduli + rise @ (bend / steepness)
+        cold = measures @ linear + rise @ (bend / steepness)
         slope = torch.sigmoid(bent) @ bend
         coefficient, exponent = torch.exp(self.log_thermal)
         thermal = self.energy * coefficient * torch.exp(exponent * entropy / self.entropy)
         rate = exponent / self.entropy
-        linear = (self.stiffness * moduli).expand_as(measures)
-        first = linear[:, 0] + self.stiffness * slope + thermal
+        stiffness = linear.expand_as(measures)
+        first = stiffness[:, 0] + slope + thermal
         return Elastic(
-            self.stiffness * cold + thermal * shape,
+            cold + thermal * shape,
             rate * thermal * shape,
             rate**2 * thermal * shape,
-            torch.cat([first.unsqueeze(1), linear[:, 1:]], dim=1),
+            torch.cat([first.unsqueeze(1), stiffness[:, 1:]], dim=1),
         )
