@@ -21,8 +21,10 @@ from gnn_metriplectic.dynamics.integrators import EnergyConserving
 from gnn_metriplectic.geometry import Box, Reference, transition_pairs
 from gnn_metriplectic.learning import MetriplecticModule, TransitionDataset
 from gnn_metriplectic.learning.likelihood import RESIDUALS, negative_log_likelihood
+from gnn_metriplectic.learning.survey import solid_forces
 from gnn_metriplectic.models import State
 from gnn_metriplectic.systems.viscoelastic import Drive, ViscoelasticSystem
+from gnn_metriplectic.terms import PairStrain
 from gnn_metriplectic.trajectory import Trajectory, read_trajectory
 
 SHEET = {
@@ -183,6 +185,32 @@ def test_the_truth_maximises_the_likelihood_of_its_own_transitions(sheets):
     best = loss(1.0)
     assert loss(1.05) > best + 0.01
     assert loss(0.95) > best + 0.01
+
+
+def test_first_guesses_of_the_moduli_are_near_the_true_ones(sheets):
+    data = TransitionDataset(sheets, cutoff=0.15, lag=1)
+    moduli, friction = solid_forces(data, SHEET["spacing"] ** 2)
+    expected = [SHEET[name] * SHEET["spacing"] ** 2 for name in ("shear_modulus", "hourglass_modulus", "bulk_modulus")]
+    assert moduli == pytest.approx(expected, rel=0.2)
+    assert friction > 0.0
+
+
+def test_a_pair_network_learns_and_runs(sheets):
+    terms = {"strain": {"measure": "pair_network", "width": 6}, "encoder": {"width": 8, "hops": 1}}
+    model = gm.fit(sheets, cutoff=0.15, steps=2, steps_per_epoch=2, batch_size=2, terms=terms)
+    assert isinstance(model.strain, PairStrain)
+    state = State.from_frame(sheets[0], 0, model)
+    run = simulate(model, state, box=Box.free(2), dt=0.01, steps=5, prescribed=Prescribed.recorded(sheets[0]))
+    assert not torch.equal(run.positions[-1], run.positions[0])
+
+
+def test_the_temperature_of_a_driven_solid_has_to_be_given(sheets):
+    traj = Trajectory(
+        sheets[1].positions, sheets[1].velocities, box=sheets[1].box, dt=0.01, reference=sheets[1].reference
+    )
+    assert sheets[1].metadata["temperature"] == TransitionDataset(sheets, cutoff=0.15, lag=1).temperatures[1]
+    with pytest.raises(ValueError, match="needs the temperature of a solid"):
+        gm.fit(traj, cutoff=0.15, steps=1, steps_per_epoch=1, temperature="equilibrium")
 
 
 def test_learning_refuses_what_does_not_fit_a_solid(sheets):

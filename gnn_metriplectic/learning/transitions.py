@@ -159,7 +159,7 @@ class TransitionDataset(Dataset):
             data.reference_displacement = reference.displacement.to(self.dtype)
             data.bond_displacement = pairs.bonds.pairs.displacement.to(self.dtype)
             data.next_bond_displacement = moved.bonds.pairs.displacement.to(self.dtype)
-            data.reach = torch.tensor([reference.reach], dtype=torch.float64)
+            data.reach = torch.tensor([reference.reach], dtype=self.dtype)
         if traj.species is not None:
             data.species = traj.species[members]
         if self.observed:
