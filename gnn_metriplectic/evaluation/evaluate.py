@@ -98,9 +98,9 @@ def evaluate(
         parts = [outcome.truth for outcome in outcomes[name]]
         truth, learned = average(parts), average([outcome.model for outcome in outcomes[name]])
         scores = score(learned, truth, **settings)
-        scores["temperature"] = float(np.mean([r.series["temperature"].mean() for r in rollouts]))
+        scores["temperature"] = _settled_mean(rollouts, "temperature")
         scores["encoded_temperature"] = _encoded_temperature(model, runs)
-        scores["pressure"] = float(np.mean([r.series["pressure"].mean() for r in rollouts]))
+        scores["pressure"] = _settled_mean(rollouts, "pressure")
         known = observed_quantities(runs, parts, window=window, reference=reference)
         if known:
             metrics.setdefault("observed", {})[name] = known
@@ -196,6 +196,11 @@ def _outcomes(
     for name, outcome in zip(names, roll_out(jobs), strict=True):
         found.setdefault(name, []).append(outcome)
     return found
+
+
+def _settled_mean(rollouts: list[Rollout], name: str) -> float:
+    """Mean of a series over the part of the rollouts that is scored."""
+    return float(np.mean([r.series[name][int(SETTLING * len(r.series[name])) :].mean() for r in rollouts]))
 
 
 def _quarter(runs: list[Trajectory], dt: float) -> float:

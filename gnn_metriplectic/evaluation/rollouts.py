@@ -25,6 +25,8 @@ from gnn_metriplectic.trajectory import Trajectory
 
 # frames of a rollout on which energy, temperature and entropy are looked at
 SAMPLES = 60
+# frames of the truth from which its energy is read
+ENERGY_FRAMES = 100
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def _roll_out(job: Job) -> Outcome:
     model, truth = load(job.checkpoint).double(), job.truth
     run = simulate(
         model,
-        State.from_frame(truth, 0, model),
+        start_of(model, truth),
         box=truth.box,
         dt=model.dt,
         steps=int((len(truth) - 1) * truth.dt / model.dt * (1.0 + 1e-9)),
@@ -111,6 +113,28 @@ def _roll_out(job: Job) -> Outcome:
         answer = mechanics(model, run, truth, job.ground_truth, seed=job.seed + 10_000)
     found = [curves(side[int(job.settling * len(side)) :], **job.curves) for side in (truth, run)]
     return Outcome(measure(model, run), *found, answer)
+
+
+@torch.no_grad()
+def start_of(model: MetriplecticModel, truth: Trajectory) -> State:
+    """The first frame of ``truth``, at the total energy that the encoder reads off the whole run.
+
+    Without a boundary that does work the energy is a constant, less the known work of a body force. But the encoder,
+    which sees few neighbours, tells it from one frame to about a third of k_B T a particle only, and a rollout would
+    be at the temperature of that error. Where a boundary does work, the frame stands as it is encoded, and of a solid,
+    whose encoder cannot know how much of its motion has become heat.
+    """
+    start = State.from_frame(truth, 0, model)
+    if truth.box.shear_rate or truth.prescribed is not None or model.is_solid or model.encoder is None:
+        return start
+    work, _ = _from_outside(truth)
+    energies = []
+    for frame in np.unique(np.linspace(0, len(truth) - 1, ENERGY_FRAMES).astype(int)).tolist():
+        state = State.from_frame(truth, frame, model)
+        pairs = neighbor_pairs(state.pos, truth.box, model.cutoff, float(truth.times[frame]))
+        energies.append(float(model.energy(state, pairs) - work[frame]))
+    pairs = neighbor_pairs(start.pos, truth.box, model.cutoff, float(truth.times[0]))
+    return start.with_energy(model, pairs, float(np.mean(energies)))
 
 
 @torch.no_grad()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from gnn_metriplectic.geometry import Box, Reference, neighbor_pairs
+from gnn_metriplectic.geometry import Box, Pairs, Reference, neighbor_pairs
 
 if TYPE_CHECKING:
     from gnn_metriplectic.models.metriplectic import Configuration, MetriplecticModel
@@ -82,6 +82,35 @@ class State:
         pairs = neighbor_pairs(pos, traj.box, model.cutoff, float(traj.times[frame]), reference=reference)
         with torch.no_grad():
             return cls(pos, vel, model.encode(pairs, vel, species), species, reference)
+
+    def with_energy(self, model: MetriplecticModel, pairs: Pairs, energy: float) -> State:
+        """The same positions and velocities at another total energy, all entropies moved by one amount.
+
+        As velocities are scaled in molecular dynamics to begin a run at a given energy, but where C is large: the
+        entropies.
+
+        Args:
+            model: whose energy it is.
+            pairs: of the state.
+            energy: kinetic and internal, of all particles.
+
+        Raises:
+            ValueError: an energy that no entropies give.
+        """
+        with torch.no_grad():
+            configuration = model.configuration(pairs, self.species)
+            law, volume = model.law(configuration), configuration.volume
+            wanted, entropy = energy - float(model.kinetic_energy(self)), self.entropy
+            for _ in range(50):
+                thermo = law.anywhere(entropy, volume, self.species)
+                # Newton's step of the sum, at most a heat capacity
+                step = (wanted - thermo.energy.sum()) / thermo.temperature.sum()
+                entropy = (
+                    entropy + torch.clamp(step / thermo.heat_capacity.mean(), -1.0, 1.0) * thermo.heat_capacity.mean()
+                )
+                if float(step.abs() * thermo.temperature.sum()) <= 16.0 * torch.finfo(model.dtype).eps * abs(wanted):
+                    return replace(self, entropy=entropy)
+        raise ValueError(f"no entropies give the total energy {energy:g}: the model was trained elsewhere")
 
     @classmethod
     def equilibrium(

@@ -11,12 +11,14 @@ atoms a particle, SDPD friction). Units are reduced: box 1, m = 1, k_B = 1.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from gnn_metriplectic.dynamics import TaylorGreenForcing, Thermostat, simulate
 from gnn_metriplectic.geometry import Box
@@ -39,7 +41,7 @@ class IdealGasSystem:
         shear_viscosity, bulk_viscosity, conductivity: η, ζ, κ.
         forcing: f₀ of the Taylor-Green force.
         shear_rate: of the shear scenario.
-        equilibration: steps with a thermostat, from random positions.
+        equilibration: steps with a thermostat, from places near those of a lattice.
     """
 
     particles: int
@@ -70,6 +72,18 @@ class IdealGasSystem:
             dimension=3,
         ).double()
 
+    def _places(self, random: torch.Generator) -> Tensor:
+        """Places ``[N, 3]`` near those of a cubic lattice, with long density waves of about their thermal strength.
+
+        Waves as long as the box take a time of about 1 to decay. Places drawn one by one would give them N_a = 20 times
+        their thermal energy: after 150 steps the kinetic temperature was still 6 % high.
+        """
+        side = math.ceil(self.particles ** (1.0 / 3.0) - 1e-9)
+        sites = torch.cartesian_prod(*[torch.arange(side, dtype=torch.float64)] * 3)
+        sites = sites[torch.randperm(len(sites), generator=random)[: self.particles]]
+        jitter = torch.rand(self.particles, 3, generator=random, dtype=torch.float64) - 0.5
+        return self.length / side * (sites + 0.5 + 0.8 * jitter)
+
     # trajectories are made side by side, one a core
     serial: ClassVar[bool] = False
 
@@ -95,7 +109,7 @@ class IdealGasSystem:
         model, rest = self.model(), Box.cubic(self.length, 3)
         rest.check_cutoff(self.cutoff)
         random = torch.Generator().manual_seed(seed)
-        pos = self.length * torch.rand(self.particles, 3, generator=random, dtype=torch.float64)
+        pos = self._places(random)
         # the streams of the stages must differ: number the seeds of the noise apart
         stages = [(seed << 3) + stage for stage in range(4)]
         state = State.equilibrium(model, pos, rest, temperature=temperature, seed=stages[0])
