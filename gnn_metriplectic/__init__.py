@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gnn_metriplectic.dynamics import Prescribed, TaylorGreenForcing, Thermostat, simulate
-    from gnn_metriplectic.geometry import Box, Pairs, neighbor_pairs
+    from gnn_metriplectic.geometry import Box, Pairs, Reference, neighbor_pairs
     from gnn_metriplectic.learning import MetriplecticModule, fit, inspect, load
     from gnn_metriplectic.models import MetriplecticModel, State, import_published, read_tables, tabulate, write_tables
     from gnn_metriplectic.trajectory import Trajectory, read_trajectory, write_trajectory
@@ -16,6 +16,7 @@ __all__ = [
     "MetriplecticModule",
     "Pairs",
     "Prescribed",
+    "Reference",
     "State",
     "TaylorGreenForcing",
     "Thermostat",

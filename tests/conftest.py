@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from gnn_metriplectic.geometry import Box, neighbor_pairs
+from gnn_metriplectic.geometry import Box, Reference, neighbor_pairs
 from gnn_metriplectic.models import MetriplecticModel, Scales, State, build_model
-from gnn_metriplectic.terms import IdealGas, LucyKernel, SDPDFriction
+from gnn_metriplectic.terms import (
+    DeformationGradient,
+    HookeanShear,
+    HookeanVolume,
+    IdealGas,
+    LucyKernel,
+    PairStrain,
+    SDPDFriction,
+)
 
 # what round-off may do to a law that is exact, relative to the largest number in it
 TOLERANCE = {torch.float64: 1e-11, torch.float32: 2e-4}
@@ -36,6 +45,31 @@ def ideal_gas(
         k_B=k_B,
         dt=0.01,
         dimension=dimension,
+    )
+
+
+def hookean_solid(dimension: int, *, mass: float | list[float] = 1.0, pair_strain: bool = False) -> MetriplecticModel:
+    """The analytic solid: elastic energies of the order of k_B T = 1, C = 15 k_B."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        strain = PairStrain(1.0, dimension=dimension, width=6) if pair_strain else DeformationGradient()
+    elastic = HookeanShear(shear_modulus=9.0, hourglass_modulus=7.0, volume=0.3)
+    if pair_strain:
+        elastic.moduli = elastic.moduli[:1]
+    return (
+        MetriplecticModel(
+            LucyKernel(1.0, dimension=dimension),
+            HookeanVolume(bulk_modulus=5.0, volume=0.3, heat_capacity=15.0 * K_B, temperature=TEMPERATURE),
+            SDPDFriction(shear_viscosity=1.5, bulk_viscosity=0.6, conductivity=1.0),
+            mass=mass,
+            k_B=K_B,
+            dt=0.01,
+            dimension=dimension,
+            strain=strain,
+            elastic=elastic,
+        )
+        .double()
+        .requires_grad_(False)
     )
 
 
@@ -77,10 +111,43 @@ def learned_model(dimension: int, *, mass: float | list[float] = 1.0, seed: int 
     return model.requires_grad_(False)
 
 
+def learned_solid_settings(dimension: int, measure: str = "deformation_gradient") -> dict:
+    """Settings of a small learned solid."""
+    settings = learned_settings(dimension)
+    settings["scales"]["moduli"] = (3.0, 3.0, 3.0)
+    return {**settings, "strain": {"measure": measure, "width": 8}, "elastic": {"width": 4}}
+
+
+def learned_solid(dimension: int, measure: str = "deformation_gradient") -> MetriplecticModel:
+    """A learned solid whose terms are all at work."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = build_model(**learned_solid_settings(dimension, measure)).double()
+        with torch.no_grad():
+            model.kernel.network.layers[-1].weight.mul_(5.0)
+            model.friction.radial.network.layers[-1].weight.mul_(3.0)
+            model.friction.squared_scale.mul_(torch.tensor([1.0, 1.0, 1e-3]))
+            volume, shear = model.equation_of_state, model.elastic
+            # a heat capacity of 25 k_B, so that Itô terms matter
+            volume.log_exponent.add_(3.0)
+            volume.log_coefficient.sub_(6.0)
+            volume.expansion.add_(torch.tensor([0.3, -0.2, 0.1, 0.4]))
+            volume.offset.add_(0.5)
+            shear.log_bend.add_(1.0)
+            shear.log_thermal.add_(2.0)
+            model.log_k_B.add_(3.0)
+            model.encoder.mean.fill_(0.1)
+            model.encoder.variance.fill_(0.5)
+    return model.requires_grad_(False)
+
+
 def scattered(
     model: MetriplecticModel, count: int, *, box: Box | None = None, spacing: float = 0.45, seed: int = 0
 ) -> State:
-    """Particles around a grid with random velocities and entropies; of as many species as the model has."""
+    """Particles around a grid with random velocities and entropies; of as many species as the model has.
+
+    A solid has its reference where the grid is a little less disturbed.
+    """
     dimension = model.dimension
     generator = torch.Generator().manual_seed(seed)
 
@@ -96,12 +163,16 @@ def scattered(
     kinds = model.log_mass.numel()
     species = None if kinds == 1 else torch.arange(count) % kinds
     state = State(pos, normal(count, dimension) + 0.3, 0.8 * normal(count), species)
+    if model.is_solid:
+        place = pos - 0.1 * spacing * normal(count, dimension)
+        reference = Reference.from_positions(place, box or Box.free(dimension), model.cutoff)
+        state = replace(state, reference=reference)
     return state.to(dtype=model.dtype)
 
 
 def pairs_of_state(model: MetriplecticModel, state: State, box: Box, time: float = 0.0):
     """Neighbour pairs of a state."""
-    return neighbor_pairs(state.pos, box, model.cutoff, time)
+    return neighbor_pairs(state.pos, box, model.cutoff, time, reference=state.reference)
 
 
 def tilted_box(dimension: int) -> Box:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import ideal_gas, learned_model
-from invariants import ModelInvariants, SymmetryLaws
+from conftest import hookean_solid, ideal_gas, learned_model, learned_solid
+from invariants import ModelInvariants, SolidInvariants, StepLaws, StructureLaws, SymmetryLaws
 
 
 class TestIdealGas(ModelInvariants):
@@ -38,3 +38,28 @@ class TestLearnedModelInSinglePrecision(SymmetryLaws):
     @pytest.fixture
     def model(self, dimension):
         return learned_model(dimension).float()
+
+
+class TestHookeanSolid(SolidInvariants):
+    @pytest.fixture
+    def model(self, dimension):
+        return hookean_solid(dimension)
+
+
+class TestLearnedSolid(SolidInvariants):
+    @pytest.fixture
+    def model(self, dimension):
+        return learned_solid(dimension)
+
+
+class TestSolidOfAPairNetwork(StructureLaws, StepLaws):
+    """Rotations it does not know: it is exempt from the laws of symmetry."""
+
+    steps = 60
+
+    @pytest.fixture
+    def model(self, dimension):
+        return learned_solid(dimension, "pair_network")
+
+    def test_reversible_part_keeps_the_angular_momentum(self):
+        """Exempt."""

@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gnn_metriplectic.analysis.mechanics import mechanics_rows
+
 # heading, key, and the key of the truth's own value
 COLUMNS: tuple[tuple[str, str, str | None], ...] = (
     ("RDF", "rdf", None),
@@ -77,7 +79,21 @@ def print_table(metrics: Mapping[str, Any], console: Console | None = None) -> N
     if without_floor:
         table.caption = f"No floor for {', '.join(without_floor)}: it compares test runs, and there is one only."
         table.caption_justify = "left"
-    (console or Console()).print(table)
+    console = console or Console()
+    console.print(table)
+    _print_mechanics(metrics, console)
+
+
+def _print_mechanics(metrics: Mapping[str, Any], console: Console) -> None:
+    """The scores of solids, if there are any."""
+    table = Table(title="Mechanics", title_justify="left", box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    for heading in ("scenario", "quantity", "model", "truth", "change", "floor"):
+        table.add_column(heading, justify="left" if heading in ("scenario", "quantity") else "right")
+    for scenario, scores in metrics.get("scores", {}).items():
+        for number, row in enumerate(mechanics_rows(scores, floor_of(metrics, scenario))):
+            table.add_row(Text(scenario if number == 0 else "", style="bold"), *row)
+    if table.row_count:
+        console.print(table)
 
 
 def floor_of(metrics: Mapping[str, Any], scenario: str) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from gnn_metriplectic.analysis.curves import Curves
+from gnn_metriplectic.analysis.mechanics import Response
 from gnn_metriplectic.analysis.style import ACCENT, BAND, CYCLE, MODEL, TRUTH, curve_and_residual, figure, to_png
 
 
@@ -105,6 +106,44 @@ def plot_entropy(rollout: np.ndarray, encoded: np.ndarray | None) -> str:
         axes.hist(rollout, edges, density=True, histtype="step", color=MODEL, linewidth=1.9, label="rollout")
         axes.set_ylim(top=1.22 * axes.get_ylim()[1])
         axes.legend(loc="upper right")
+        return to_png(fig)
+
+
+def plot_stress(truth: Response, model: Response) -> str:
+    """Mean shear stress against time, and what the model misses of it."""
+    with figure(7.4, 3.5) as fig:
+        upper, lower = curve_and_residual(fig)
+        upper.set(title="Mean shear stress", ylabel=r"$\sigma_{yx}$")
+        upper.axhline(0, color=BAND, linewidth=0.9, zorder=0)
+        _pair(upper, truth.times, truth.stress, model.times, model.stress)
+        upper.legend(loc="upper right", ncols=2)
+        upper.margins(y=0.2)
+        count = min(len(truth.times), len(model.times))
+        _residual(lower, truth.times[:count], model.stress[:count], truth.stress[:count], None)
+        lower.set(xlabel="time", xlim=(truth.times[0], truth.times[count - 1]))
+        return to_png(fig)
+
+
+def plot_hysteresis(truth: Response, model: Response) -> str:
+    """Stress against strain; the area of a loop is what friction dissipates in a cycle."""
+    with figure() as fig:
+        axes = fig.subplots()
+        axes.set(title="Stress and strain", xlabel="applied strain", ylabel=r"mean $\sigma_{yx}$")
+        _pair(axes, truth.strain, truth.stress, model.strain, model.stress)
+        axes.legend(loc="upper left")
+        return to_png(fig)
+
+
+def plot_position_error(times: np.ndarray, error: np.ndarray, floor: np.ndarray | None) -> str:
+    """Distance from the true positions over the driving amplitude, and that of a second true run."""
+    with figure() as fig:
+        axes = fig.subplots()
+        axes.set(title="Position error", xlabel="time", ylabel="rms distance / amplitude (%)")
+        if floor is not None:
+            axes.fill_between(times[: len(floor)], 0, 100 * floor, color=BAND, alpha=0.7, linewidth=0, label="floor")
+        axes.plot(times[: len(error)], 100 * error, color=MODEL, label="model")
+        axes.set(xlim=(times[0], times[len(error) - 1]), ylim=(0, 1.25 * 100 * float(np.max(error)) or 1.0))
+        axes.legend(loc="upper left", ncols=2)
         return to_png(fig)
 
 

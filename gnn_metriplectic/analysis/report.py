@@ -12,7 +12,8 @@ import matplotlib
 
 from gnn_metriplectic.analysis import plots
 from gnn_metriplectic.analysis.curves import Curves, as_list, curves
-from gnn_metriplectic.analysis.film import PALETTE, film
+from gnn_metriplectic.analysis.film import Colouring, film
+from gnn_metriplectic.analysis.mechanics import mechanics_rows
 from gnn_metriplectic.analysis.metrics import (
     COLUMNS,
     deviation,
@@ -48,7 +49,8 @@ def write_report(
         scenarios: name -> ``{"truth": trajectories, "model": trajectories}``, and optionally
             ``"curves"``: ``{"truth": Curves, "model": Curves}``, to spare computing them again;
             ``"series"``: ``time``, ``energy``, ``kinetic_energy`` ``[T]`` recorded in the rollout;
-            ``"encoded_entropies"``: entropies encoded from the truth, any shape, beside those of the rollout.
+            ``"encoded_entropies"``: entropies encoded from the truth, any shape, beside those of the rollout;
+            ``"mechanics"``: of a solid, its responses ``truth`` and ``model``, ``error`` and ``floor_error``.
         learning_curve: ``step``, ``train``, ``val`` and optionally ``seconds``, lists of one length.
         terms: learned functions, name -> ``{"x", "curves": {label: y}, "xlabel", "ylabel"}``.
 
@@ -145,20 +147,46 @@ def _scenario(name: str, given: Mapping[str, Any], metrics: Mapping[str, Any], f
         _image(plots.plot_msd(*pair, floor.get("msd"), scores.get("window")), "mean squared displacement"),
         _image(plots.plot_vacf(*pair, floor.get("vacf")), "velocity autocorrelation"),
     ]
-    if given.get("series") and not truth[0].box.shear_rate:  # the boundary does work
+    # a sheared boundary and prescribed particles do work
+    if given.get("series") and not truth[0].box.shear_rate and truth[0].prescribed is None:
         pictures.append(_image(plots.plot_energy(given["series"]), "energy balance"))
     if model[0].entropies is not None:
         picture = plots.plot_entropy(model[0].entropies.numpy(), given.get("encoded_entropies"))
         pictures.append(_image(picture, "entropy"))
-    content, fastest = film(truth[0], model[0], max_bytes=film_bytes)
-    stops = ", ".join(matplotlib.colors.to_hex(matplotlib.colormaps[PALETTE](i / 8)) for i in range(9))
+    answer = given.get("mechanics")
+    colouring, what, table = Colouring.speed(truth[0], model[0]), "speed", ""
+    if answer is not None:
+        colouring, what = Colouring.signed(answer.truth.field, answer.model.field), "shear stress"
+        table = _mechanics(scores, floor)
+        pictures = [
+            _image(plots.plot_stress(answer.truth, answer.model), "mean shear stress"),
+            _image(plots.plot_hysteresis(answer.truth, answer.model), "stress against strain"),
+            _image(plots.plot_position_error(answer.truth.times, answer.error, answer.floor_error), "position error"),
+            *pictures,
+        ]
+    content = film(truth[0], model[0], colouring=colouring, whole=answer is not None, max_bytes=film_bytes)
+    stops = ", ".join(matplotlib.colors.to_hex(matplotlib.colormaps[colouring.palette](i / 8)) for i in range(9))
+    scale = (
+        f'<div class="scale">{what} {colouring.least:.3g} <i style="background: linear-gradient(90deg, {stops})"></i> '
+        f"{colouring.most:.3g}</div>"
+    )
     temperature = _image(plots.plot_temperature(*pair), "kinetic temperature")
     return (
-        f'<section><h2>{escape(name)}</h2>{_lengths(truth, model, scores)}<div class="top"><figure>'
+        f'<section><h2>{escape(name)}</h2>{_lengths(truth, model, scores)}{table}<div class="top"><figure>'
         '<div class="names"><span>truth</span><span>model</span></div>'
         f'<img alt="film of truth beside model" src="{data_address(content, "image/webp")}">'
-        f'<div class="scale">speed 0 <i style="background: linear-gradient(90deg, {stops})"></i> {fastest:.3g}</div>'
-        f'</figure><div class="plots">{temperature}</div></div><div class="plots">{"".join(pictures)}</div></section>'
+        f'{scale}</figure><div class="plots">{temperature}</div></div><div class="plots">{"".join(pictures)}</div>'
+        "</section>"
+    )
+
+
+def _mechanics(scores: Mapping[str, Any], floor: Mapping[str, Any]) -> str:
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in mechanics_rows(scores, floor)
+    )
+    return (
+        '<table style="max-width: 54em; margin-bottom: 18px"><thead><tr><th>mechanics</th><th>model</th><th>truth</th>'
+        f"<th>difference</th><th>floor</th></tr></thead><tbody>{rows}</tbody></table>"
     )
 
 

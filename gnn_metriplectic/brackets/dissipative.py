@@ -117,14 +117,16 @@ class DissipativeBracket:
         """Heat -½ F_ij·v_ij that friction leaves in each end of a pair, ``[E]``, in units of power."""
         return 0.5 * self._form(self.drag, relative)
 
-    def recoil(self, dt: float) -> tuple[Tensor, Tensor]:
+    def recoil(self, dt: float, inverse_mass: Tensor) -> tuple[Tensor, Tensor]:
         """P = (1 + ½ dt R/m)⁻¹ for i and for j, with m of the other end, (x, y) ``[E, 2]`` each.
+
+        ``inverse_mass`` ``[N]`` is zero for particles that are held on their way.
 
         Of a pair alone, J = P (F_ij(w) dt + F̃) is the impulse on i that solves J = F_ij(w + ½ J/m_j) dt + F̃: the
         midpoint velocity w + ½ J/m_j has the partner's recoil in it.
         """
         one = torch.tensor([1.0, 0.0], dtype=self.drag.dtype, device=self.drag.device)
-        first, second = self.pairs.ends(0.5 * dt / self.mass.unsqueeze(1))
+        first, second = self.pairs.ends(0.5 * dt * inverse_mass.unsqueeze(1))
         return invert_tensor(one + second * self.drag), invert_tensor(one + first * self.drag)
 
     def heat_flow(self) -> Tensor:

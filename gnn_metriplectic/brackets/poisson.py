@@ -2,6 +2,8 @@
 
     dr_i = v_i dt,    m dv_i = -Σ_j (P_i V_i² + P_j V_j²) W'(r_ij) e_ij dt,    dS_i = 0
 
+and in a solid the elastic forces beside them.
+
     symbol      variable
     P_i V_i²    strength
     W'          slope
@@ -17,44 +19,58 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gnn_metriplectic.geometry import Pairs
+from gnn_metriplectic.brackets.elastic import ElasticForces
+from gnn_metriplectic.geometry import Pairs, dot
 
 
 @dataclass(frozen=True)
 class PoissonBracket:
-    """Central pair forces that come from the energy of the particles.
+    """Forces that come from the energy of the particles: central ones of pairs, and elastic ones of a solid.
 
     Attributes:
         pairs: the interacting pairs.
         slope: W' of each pair, ``[E]``.
         pressure: P of each particle, ``[N]``.
         volume: V of each particle, ``[N]``.
+        elastic: forces of reference neighbours, or None in a fluid.
     """
 
     pairs: Pairs
     slope: Tensor
     pressure: Tensor
     volume: Tensor
+    elastic: ElasticForces | None = None
 
     @property
     def strength(self) -> Tensor:
         """P V² of each particle, ``[N]``."""
         return self.pressure * self.volume**2
 
-    def share_forces(self) -> tuple[Tensor, Tensor]:
-        """The parts of the force on i from the energies of i and of j, each ``[E, D]``."""
-        first, second = self.pairs.ends(self.strength)
-        along = -self.slope.unsqueeze(1) * self.pairs.direction
-        return first.unsqueeze(1) * along, second.unsqueeze(1) * along
-
     def pair_forces(self) -> Tensor:
-        """Force f_ij on i of each pair (j feels the opposite), ``[E, D]``."""
+        """Central force f_ij on i of each pair (j feels the opposite), ``[E, D]``."""
         first, second = self.pairs.ends(self.strength)
         return (-self.slope * (first + second)).unsqueeze(1) * self.pairs.direction
 
     def forces(self) -> Tensor:
         """-∂E/∂r, ``[N, D]``."""
-        return self.pairs.net(self.pair_forces())
+        central = self.pairs.net(self.pair_forces())
+        return central if self.elastic is None else central + self.elastic.forces()
+
+    def power(self, velocities: Tensor) -> Tensor:
+        """Work a time that the energy of each particle does, -dU/dt at fixed entropy; ``[N]``.
+
+        Args:
+            velocities: ``[N, D]``.
+        """
+        closing = -self.slope * dot(self.pairs.direction, self.pairs.relative(velocities))
+        central = self.strength * self.pairs.total(closing)
+        return central if self.elastic is None else central + self.elastic.power(velocities)
+
+    def virials(self) -> Tensor:
+        """Σ r_ij ⊗ f_ij of each particle, half of a pair to each end, ``[N, D, D]``."""
+        products = torch.einsum("ei,ej->eij", self.pairs.displacement, self.pair_forces())
+        central = 0.5 * self.pairs.total(products)
+        return central if self.elastic is None else central + self.elastic.virials()
 
 
 def poisson_matrix(mass: Tensor, dimension: int) -> Tensor:

@@ -10,7 +10,7 @@ from gnn_metriplectic.analysis.metrics import print_table
 from gnn_metriplectic.commands.cli import command, plain
 from gnn_metriplectic.evaluation import evaluate
 from gnn_metriplectic.learning import load
-from gnn_metriplectic.systems import ensure_dataset, read_split
+from gnn_metriplectic.systems import ensure_dataset, ground_truth, read_split
 
 
 @command("evaluate")
@@ -27,6 +27,7 @@ def main(config: DictConfig) -> None:
         system=settings["name"],
         integrator=config.integrator,
         seed=config.seed,
+        ground_truth=ground_truth(settings),
         **plain(config.system.scores),
     )
     print_table(metrics)

@@ -6,7 +6,7 @@ import torch
 from omegaconf import DictConfig
 
 from gnn_metriplectic.commands.cli import command, plain
-from gnn_metriplectic.dynamics import forcing_from, simulate
+from gnn_metriplectic.dynamics import Prescribed, forcing_from, simulate
 from gnn_metriplectic.learning import load, read_checkpoint
 from gnn_metriplectic.models import State, read_tables
 from gnn_metriplectic.systems import ensure_dataset, read_split
@@ -53,6 +53,7 @@ def main(config: DictConfig) -> None:
         every=config.every,
         out=out,
         forcing=forcing_from(start.forcing),
+        prescribed=Prescribed.recorded(start),
         neighbors=config.neighbors,
         time=float(start.times[config.frame]),
         progress="simulating",

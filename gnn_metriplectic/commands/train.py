@@ -19,7 +19,7 @@ from gnn_metriplectic.commands.cli import command, output_folder, plain
 from gnn_metriplectic.evaluation import evaluate
 from gnn_metriplectic.learning import fit, read_checkpoint
 from gnn_metriplectic.learning.callbacks import learning_curve
-from gnn_metriplectic.systems import ensure_dataset, read_split
+from gnn_metriplectic.systems import ensure_dataset, ground_truth, read_split
 
 # what `fit` has from the rest of the configuration, not from the groups model and optimizer
 OUTSIDE_GROUPS = (
@@ -75,6 +75,7 @@ def main(config: DictConfig) -> float:
         system=settings["name"],
         integrator=config.model.integrator,
         seed=config.seed,
+        ground_truth=ground_truth(settings),
         seconds={"generate": generated - started, "train": curve.get("wall_time", [float("nan")])[-1]},
         **plain(config.system.scores),
     )

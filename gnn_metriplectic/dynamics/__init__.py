@@ -1,6 +1,13 @@
 """Time stepping: integrators, what acts on a system from outside, and rollouts."""
 
-from gnn_metriplectic.dynamics.external import Forcing, Prescribed, TaylorGreenForcing, Thermostat, forcing_from
+from gnn_metriplectic.dynamics.external import (
+    Forcing,
+    Prescribed,
+    RecordedPath,
+    TaylorGreenForcing,
+    Thermostat,
+    forcing_from,
+)
 from gnn_metriplectic.dynamics.integrators import INTEGRATORS, EnergyConserving, EulerMaruyama
 from gnn_metriplectic.dynamics.simulate import simulate
 
@@ -10,6 +17,7 @@ __all__ = [
     "EulerMaruyama",
     "Forcing",
     "Prescribed",
+    "RecordedPath",
     "TaylorGreenForcing",
     "Thermostat",
     "forcing_from",

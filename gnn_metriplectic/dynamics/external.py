@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gnn_metriplectic.geometry.fields import taylor_green_pattern
 from gnn_metriplectic.terms import Thermo
+from gnn_metriplectic.trajectory import Trajectory
 from gnn_metriplectic.trajectory.checks import check_positive
 
 
@@ -82,10 +83,91 @@ class Prescribed:
         if not isinstance(self.mask, Tensor) or self.mask.dtype != torch.bool or self.mask.dim() != 1:
             raise ValueError("the mask of prescribed particles must be a tensor of bools, one a particle")
 
+    @classmethod
+    def recorded(cls, traj: Trajectory) -> Prescribed | None:
+        """The prescribed particles of a trajectory on their recorded way; None if it has none."""
+        if traj.prescribed is None:
+            return None
+        driven = (values[:, traj.prescribed] for values in (traj.positions, traj.velocities))
+        return cls(traj.prescribed, RecordedPath(traj.times, *driven))
+
+    def check(self, particles: int, first: float, last: float) -> None:
+        """Raise ValueError unless the path gives all driven particles from time ``first`` to ``last``."""
+        if tuple(self.mask.shape) != (particles,):
+            raise ValueError(
+                f"the prescribed mask has shape {list(self.mask.shape)}; the state has {particles} particles"
+            )
+        count = int(self.mask.sum())
+        for time in (first, last):
+            for values in self.path(time):
+                if values.shape[0] != count:
+                    raise ValueError(f"the path has {values.shape[0]} particles at time {time:g}; the mask has {count}")
+
     def place(self, pos: Tensor, vel: Tensor, time: float) -> tuple[Tensor, Tensor]:
         """Positions and velocities ``[N, D]`` with the driven particles where they belong at ``time``."""
         path_pos, path_vel = self.path(time)
         return pos.index_put((self.mask,), path_pos.to(pos)), vel.index_put((self.mask,), path_vel.to(vel))
+
+
+@dataclass(frozen=True)
+class RecordedPath:
+    """A way through recorded frames, between them by cubic Hermite interpolation.
+
+    Attributes:
+        times: ``[T]``, rising in even steps.
+        positions, velocities: ``[T, n, D]``.
+
+    Raises:
+        ValueError: frames that are missing or not finite; when called, a time that was not recorded.
+    """
+
+    times: Tensor
+    positions: Tensor
+    velocities: Tensor
+
+    def __post_init__(self) -> None:
+        times = self.times.double()
+        object.__setattr__(self, "times", times)
+        if len(times) < 2 or self.positions.shape != self.velocities.shape or len(self.positions) != len(times):
+            raise ValueError(
+                f"a recorded path has {len(times)} times, positions {list(self.positions.shape)} and velocities "
+                f"{list(self.velocities.shape)}; it needs [T], [T, n, D] and [T, n, D] of at least two frames"
+            )
+        steps = times.diff()
+        usual = float(steps.median())
+        odd = ~((steps > 0) & ((steps - usual).abs() < 0.01 * abs(usual) + 4e-7 * float(times.abs().max())))
+        if bool(odd.any()):
+            frame = int(odd.nonzero()[0])
+            raise ValueError(
+                f"the prescribed path has missing frames: from frame {frame} to {frame + 1} time goes from "
+                f"{float(times[frame]):g} to {float(times[frame + 1]):g}, and elsewhere in steps of {usual:g}"
+            )
+        for name in ("positions", "velocities"):
+            lost = ~torch.isfinite(getattr(self, name)).flatten(1).all(dim=1)
+            if bool(lost.any()):
+                raise ValueError(
+                    f"the prescribed path has missing frames: {name} of {int(lost.sum())} frames are not finite, the "
+                    f"first is frame {int(lost.nonzero()[0])}"
+                )
+
+    def __call__(self, time: float) -> tuple[Tensor, Tensor]:
+        """Positions and velocities ``[n, D]`` at ``time``."""
+        first, last = float(self.times[0]), float(self.times[-1])
+        step = (last - first) / (len(self.times) - 1)
+        place = (time - first) / step
+        if not -1e-6 <= place <= len(self.times) - 1 + 1e-6:
+            raise ValueError(
+                f"time {time:g} is not on the prescribed path, which was recorded from {first:g} to {last:g}"
+            )
+        frame = min(max(int(place), 0), len(self.times) - 2)
+        x = place - frame
+        if abs(x - round(x)) < 1e-6:  # a recorded frame, to the last bit
+            return self.positions[frame + round(x)], self.velocities[frame + round(x)]
+        (a, b), (u, w) = (values[frame : frame + 2] for values in (self.positions, self.velocities))
+        rise = (b - a) / step
+        bend, twist = 3.0 * rise - 2.0 * u - w, u + w - 2.0 * rise
+        position = a + x * step * (u + x * (bend + x * twist))
+        return position, u + x * (2.0 * bend + 3.0 * x * twist)
 
 
 @dataclass(frozen=True)

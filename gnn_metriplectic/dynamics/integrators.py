@@ -7,6 +7,7 @@ euler_maruyama       momentum; energy only on average (the scheme of arXiv 2508.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -63,7 +64,7 @@ class Integrator:
 
     def start(self, state: State, step: int = 0) -> Frame:
         """The frame from which `step` goes on; ``step`` numbers the noise."""
-        configuration = self._configuration(state.pos, state.species, step)
+        configuration = self._configuration(state, state.pos, step)
         thermo = self.model.thermo(configuration, state.entropy, state.species)
         return Frame(state, configuration, thermo, step)
 
@@ -74,9 +75,11 @@ class Integrator:
     def _time(self, step: int) -> float:
         return self.time + step * self.dt
 
-    def _configuration(self, pos: Tensor, species: Tensor | None, step: int) -> Configuration:
-        pairs = neighbor_pairs(pos, self.box, self.model.cutoff, self._time(step), backend=self.neighbors)
-        return self.model.configuration(pairs, species)
+    def _configuration(self, state: State, pos: Tensor, step: int) -> Configuration:
+        """That of the particles of ``state`` at positions ``pos``."""
+        time, reference = self._time(step), state.reference
+        pairs = neighbor_pairs(pos, self.box, self.model.cutoff, time, backend=self.neighbors, reference=reference)
+        return self.model.configuration(pairs, state.species)
 
     def _acceleration(self, pos: Tensor, step: int) -> Tensor | float:
         return 0.0 if self.forcing is None else self.forcing.acceleration(pos, self._time(step))
@@ -116,7 +119,7 @@ class EnergyConserving(Integrator):
         half = state.vel + kick
         pos, driven = self._place(state.pos + dt * half, half, number + 1)
 
-        after = self._configuration(pos, species, number + 1)
+        after = self._configuration(state, pos, number + 1)
         pairs = after.pairs
         thermo_after = model.thermo(after, state.entropy, species)
         poisson_after = model.poisson(after, thermo_after)
@@ -133,18 +136,16 @@ class EnergyConserving(Integrator):
         energy = thermo.energy
         middle = 0.5 * (state.vel + vel)
         for bracket in (poisson, poisson_after):
-            relative = bracket.pairs.relative(middle)
-            work = [0.5 * dt * dot(share, relative) for share in bracket.share_forces()]
-            energy = energy - bracket.pairs.total_of_ends(*work)
-        heat = -0.5 * dot(impulse, relative)
+            energy = energy - 0.5 * dt * bracket.power(middle)
+        heat = -0.5 * dot(impulse, pairs.relative(middle))
         flow = dt * dissipative.heat_flow() + heat_noise
         energy = energy + pairs.total_of_ends(heat + flow, heat - flow)
         if self.thermostat is not None:
             energy = energy + self.thermostat.heat(thermo_after, model.k_B, dt)
-        entropy, thermo_end = model.equation_of_state.entropy_of(
+        entropy, thermo_end = model.law(after).entropy_of(
             energy, after.volume, state.entropy, species, known=thermo_after
         )
-        return Frame(State(pos, vel, entropy, species), after, thermo_end, number + 1)
+        return Frame(replace(state, pos=pos, vel=vel, entropy=entropy), after, thermo_end, number + 1)
 
     def _hold(self, vel: Tensor, driven: Tensor) -> Tensor:
         """``vel`` with the prescribed velocities where there are any."""
@@ -188,7 +189,7 @@ class EulerMaruyama(Integrator):
             heat = heat + self.thermostat.heat(thermo, model.k_B, dt)
         entropy = state.entropy + dt * entropy_rate + heat / thermo.temperature
         pos, vel = self._place(state.pos + dt * vel, vel, number + 1)
-        return self.start(State(pos, vel, entropy, species), number + 1)
+        return self.start(replace(state, pos=pos, vel=vel, entropy=entropy), number + 1)
 
 
 INTEGRATORS = {"energy_conserving": EnergyConserving, "euler_maruyama": EulerMaruyama}

@@ -11,7 +11,7 @@ from gnn_metriplectic.dynamics.external import Forcing, Prescribed, Thermostat
 from gnn_metriplectic.dynamics.integrators import INTEGRATORS, Frame
 from gnn_metriplectic.geometry import Box
 from gnn_metriplectic.models import MetriplecticModel, State
-from gnn_metriplectic.trajectory import Trajectory, TrajectoryWriter, read_trajectory
+from gnn_metriplectic.trajectory import Trajectory, TrajectoryWriter, read_trajectory, warn_if_torn
 from gnn_metriplectic.trajectory.checks import check_count, check_positive, check_vacant
 
 
@@ -57,10 +57,13 @@ def simulate(
     Returns:
         Trajectory of ``steps // every + 1`` frames, with ``.entropies``.
 
+    Warns:
+        UserWarning: a solid that the rollout tore.
+
     Raises:
-        ValueError: before the first step, bad settings, a file that exists, or a state that the model cannot
-            start from; in a step, whose number the message has, a particle whose internal energy has no
-            temperature, or positions that are not finite. No file is left.
+        ValueError: before the first step, bad settings, a file that exists, a prescribed path that does not last, or
+            a state that the model cannot start from; in a step, whose number the message has, a particle whose
+            internal energy has no temperature, or positions that are not finite. No file is left.
     """
     if integrator not in INTEGRATORS:
         raise ValueError(f"integrator is {integrator!r}; choose one of {sorted(INTEGRATORS)}")
@@ -69,7 +72,9 @@ def simulate(
     check_count("seed", seed, least=0)
     if out is not None:
         check_vacant(out)
-    _check_start(model, state, prescribed)
+    _check_start(model, state)
+    if prescribed is not None:
+        prescribed.check(state.pos.shape[0], time, time + steps * dt)
     scheme = INTEGRATORS[integrator](
         model,
         box,
@@ -90,6 +95,7 @@ def simulate(
         "species": state.species,
         "forcing": None if forcing is None else forcing.to_dict(),
         "prescribed": None if prescribed is None else prescribed.mask,
+        "reference": state.reference,
         "metadata": {"integrator": integrator, "seed": seed, "step": dt, "k_B": float(model.k_B), **(metadata or {})},
     }
     sink = _Memory(description) if out is None else TrajectoryWriter(out, **description)
@@ -119,10 +125,12 @@ def simulate(
         sink.abort()
         raise
     sink.close()
-    return sink.trajectory() if out is None else read_trajectory(out)
+    run = sink.trajectory() if out is None else read_trajectory(out)
+    warn_if_torn(run, "the rollout")
+    return run
 
 
-def _check_start(model: MetriplecticModel, state: State, prescribed: Prescribed | None) -> None:
+def _check_start(model: MetriplecticModel, state: State) -> None:
     """Raise ValueError for a state from which no run of the model can start."""
     count = state.pos.shape[0]
     if count < 2:
@@ -134,8 +142,8 @@ def _check_start(model: MetriplecticModel, state: State, prescribed: Prescribed 
             f"the state is {state.pos.dtype} and the model {model.dtype}: use state.to(dtype=...) or model.to(...)"
         )
     state.check_finite()
-    if prescribed is not None and prescribed.mask.shape != (count,):
-        raise ValueError(f"the mask of prescribed particles has length {len(prescribed.mask)} and the state {count}")
+    if model.is_solid and state.reference is None:
+        raise ValueError("the model is of a solid and the state has no reference neighbours: give State(reference=...)")
 
 
 def _check_thermo(frame: Frame) -> None:

@@ -19,7 +19,8 @@ from gnn_metriplectic.analysis.scores import floor, score
 from gnn_metriplectic.analysis.structure import largest_radius
 from gnn_metriplectic.evaluation.observed import observed_quantities
 from gnn_metriplectic.evaluation.rollouts import Job, Outcome, Rollout, roll_out
-from gnn_metriplectic.evaluation.terms import term_curves
+from gnn_metriplectic.evaluation.solids import mean_scores
+from gnn_metriplectic.evaluation.terms import solid_curves, term_curves
 from gnn_metriplectic.geometry import neighbor_pairs
 from gnn_metriplectic.learning import load, read_checkpoint
 from gnn_metriplectic.learning.callbacks import learning_curve
@@ -43,6 +44,7 @@ def evaluate(
     integrator: str | None = None,
     seed: int | None = None,
     seconds: dict[str, float] | None = None,
+    ground_truth: MetriplecticModel | None = None,
 ) -> dict[str, Any]:
     """Roll out a model from held-out starts, score it, and write ``metrics.json`` and ``report.html``.
 
@@ -59,6 +61,8 @@ def evaluate(
         integrator: of the rollouts; by default that of the training.
         seed: of their noise; by default that of the training.
         seconds: times that other stages took, for the record; by default those on record beside the checkpoint.
+        ground_truth: the law of the truth where it is known: it gives the true stress of solids, and the floor of
+            their scores by a second true run from each start.
 
     Returns:
         The content of metrics.json.
@@ -91,7 +95,8 @@ def evaluate(
     if window is None:
         window = (0.5 * max_lag_time, max_lag_time)
     scenarios: dict[str, dict[str, Any]] = {}
-    outcomes = _outcomes(checkpoint, truths, integrator, seed, {"max_lag_time": max_lag_time, "bins": bins})
+    curve_settings = {"max_lag_time": max_lag_time, "bins": bins}
+    outcomes = _outcomes(checkpoint, truths, integrator, seed, curve_settings, ground_truth)
     settings = {"max_lag_time": max_lag_time, "window": window}
     for name, runs in truths.items():
         rollouts = [outcome.rollout for outcome in outcomes[name]]
@@ -118,6 +123,10 @@ def evaluate(
                 if found["errors"][key] is not None:
                     found["errors"][key] *= shrink
             metrics["floor"][name] = found
+        answers = [outcome.mechanics for outcome in outcomes[name]]
+        if all(answer is not None for answer in answers):
+            scores.update(mean_scores([answer.scores for answer in answers]))
+            metrics["floor"].setdefault(name, {}).update(mean_scores([answer.floor for answer in answers]))
         if not metrics["entropy"]:
             metrics["entropy"] = entropy_diagnostics(model, runs[0], rollouts[0])
         scenarios[name] = {
@@ -126,10 +135,13 @@ def evaluate(
             "curves": {"truth": truth, "model": learned},
             "series": rollouts[0].series,
             "encoded_entropies": _encoded(model, runs[0], _picks(len(runs[0]))),
+            "mechanics": answers[0],
         }
     first = next(iter(truths.values()))[0]
     terms = None
-    if model.log_mass.numel() == 1 and not first.box.is_free:
+    if model.is_solid:
+        terms = solid_curves(model, ground_truth)
+    elif model.log_mass.numel() == 1 and not first.box.is_free:
         temperature = metrics["scores"][next(iter(truths))]["kinetic_temperature_truth"]
         terms = term_curves(model, temperature=temperature, volume=first.box.volume / first.num_particles)
     metrics["seconds"] = {**seconds, "evaluate": time.monotonic() - started}
@@ -156,9 +168,9 @@ def entropy_diagnostics(model: MetriplecticModel, truth: Trajectory, rollout: Ro
     capacities = []
     for frame in (0, len(truth) // 2, len(truth) - 1):
         pairs = _pairs(truth, frame, model.cutoff)
-        volume = model.configuration(pairs, truth.species).volume
         entropy = torch.from_numpy(rollout.entropy["integrated"][-1])
-        capacities.append(float(model.equation_of_state(entropy, volume, truth.species).heat_capacity.mean()))
+        thermo = model.thermo(model.configuration(pairs, truth.species), entropy, truth.species)
+        capacities.append(float(thermo.heat_capacity.mean()))
     return {
         "k_B_C": float(model.k_B) * float(np.mean(capacities)),
         "mean": float(later.mean()),
@@ -177,12 +189,13 @@ def _outcomes(
     integrator: str,
     seed: int,
     settings: dict[str, Any],
+    ground_truth: MetriplecticModel | None,
 ) -> dict[str, list[Outcome]]:
     jobs, names = [], []
     for name, runs in truths.items():
         shared = {**settings, "r_max": min(largest_radius(t) for t in runs)}
         for number, truth in enumerate(runs):
-            jobs.append(Job(os.fspath(checkpoint), truth, integrator, seed + number, SETTLING, shared))
+            jobs.append(Job(os.fspath(checkpoint), truth, integrator, seed + number, SETTLING, shared, ground_truth))
             names.append(name)
     found: dict[str, list[Outcome]] = {}
     for name, outcome in zip(names, roll_out(jobs), strict=True):
@@ -216,7 +229,8 @@ def _picks(frames: int) -> np.ndarray:
 
 
 def _pairs(traj: Trajectory, frame: int, cutoff: float):
-    return neighbor_pairs(traj.positions[frame].double(), traj.box, cutoff, float(traj.times[frame]))
+    pos, time = traj.positions[frame].double(), float(traj.times[frame])
+    return neighbor_pairs(pos, traj.box, cutoff, time, reference=traj.reference)
 
 
 @torch.no_grad()
@@ -239,7 +253,7 @@ def _encoded_temperature(model: MetriplecticModel, runs: list[Trajectory]) -> fl
     for traj in runs:
         picks = _picks(len(traj))
         for frame, entropy in zip(picks.tolist(), _encoded(model, traj, picks), strict=True):
-            volume = model.configuration(_pairs(traj, frame, model.cutoff), traj.species).volume
-            thermo = model.equation_of_state(torch.from_numpy(entropy), volume, traj.species)
+            configuration = model.configuration(_pairs(traj, frame, model.cutoff), traj.species)
+            thermo = model.thermo(configuration, torch.from_numpy(entropy), traj.species)
             means.append(float((model.k_B * thermo.temperature).mean()))
     return float(np.mean(means))

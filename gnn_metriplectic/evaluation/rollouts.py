@@ -16,7 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gnn_metriplectic.analysis.conservation import energy_drift, momentum_drift
 from gnn_metriplectic.analysis.curves import Curves, curves
 from gnn_metriplectic.analysis.flow import local_flow
-from gnn_metriplectic.dynamics import forcing_from, simulate
+from gnn_metriplectic.dynamics import Prescribed, forcing_from, simulate
+from gnn_metriplectic.evaluation.solids import Mechanics, mechanics
 from gnn_metriplectic.geometry import neighbor_pairs
 from gnn_metriplectic.learning import load
 from gnn_metriplectic.models import MetriplecticModel, State
@@ -37,8 +38,8 @@ class Rollout:
         series: ``time``, ``energy`` (less the work from outside), ``kinetic_energy``, ``temperature``
             (mean k_B T_i) and ``pressure`` (NaN in free space) at some frames, each ``[samples]``.
         entropy: ``integrated`` and ``encoded`` again from the rollout, ``[samples, N]``.
-        energy_drift: over the kinetic energy; NaN in a sheared box, whose boundary does work.
-        momentum_drift: over Σ m |v|.
+        energy_drift: over the kinetic energy; NaN in a sheared box or with prescribed particles, which do work.
+        momentum_drift: over Σ m |v|; NaN with prescribed particles.
     """
 
     run: Trajectory
@@ -59,6 +60,7 @@ class Job:
         seed: of its noise.
         settling: share of either trajectory that passes before curves are taken.
         curves: settings of `gnn_metriplectic.analysis.curves`.
+        ground_truth: the law of the truth where it is known.
     """
 
     checkpoint: str
@@ -67,15 +69,17 @@ class Job:
     seed: int
     settling: float
     curves: dict[str, Any]
+    ground_truth: MetriplecticModel | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A rollout and the curves of truth and model."""
+    """A rollout, the curves of truth and model, and of a solid its mechanics."""
 
     rollout: Rollout
     truth: Curves
     model: Curves
+    mechanics: Mechanics | None
 
 
 def roll_out(jobs: list[Job]) -> list[Outcome]:
@@ -100,10 +104,15 @@ def _roll_out(job: Job) -> Outcome:
         integrator=job.integrator,
         seed=job.seed,
         forcing=forcing_from(truth.forcing),
+        prescribed=Prescribed.recorded(truth),
         time=float(truth.times[0]),
     )
+    answer = None
+    if model.is_solid and abs(run.dt / truth.dt - 1.0) < 1e-9:
+        # the noise of the second true run is that of no other
+        answer = mechanics(model, run, truth, job.ground_truth, seed=job.seed + 10_000)
     found = [curves(side[int(job.settling * len(side)) :], **job.curves) for side in (truth, run)]
-    return Outcome(measure(model, run), *found)
+    return Outcome(measure(model, run), *found, answer)
 
 
 @torch.no_grad()
@@ -112,10 +121,11 @@ def start_of(model: MetriplecticModel, truth: Trajectory) -> State:
 
     Without a boundary that does work the energy is a constant, less the known work of a body force. But the encoder,
     which sees few neighbours, tells it from one frame to about a third of k_B T a particle only, and a rollout would
-    be at the temperature of that error. Where a boundary does work, the frame stands as it is encoded.
+    be at the temperature of that error. Where a boundary does work, the frame stands as it is encoded, and of a solid,
+    whose encoder cannot know how much of its motion has become heat.
     """
     start = State.from_frame(truth, 0, model)
-    if truth.box.shear_rate or truth.prescribed is not None or model.encoder is None:
+    if truth.box.shear_rate or truth.prescribed is not None or model.is_solid or model.encoder is None:
         return start
     work, _ = _from_outside(truth)
     energies = []
@@ -136,8 +146,8 @@ def measure(model: MetriplecticModel, run: Trajectory) -> Rollout:
     series: dict[str, list[float]] = {"time": [], "energy": [], "kinetic_energy": [], "temperature": [], "pressure": []}
     entropy: dict[str, list[np.ndarray]] = {"integrated": [], "encoded": []}
     for frame in picks:
-        state = State(run.positions[frame], run.velocities[frame], run.entropies[frame], run.species)
-        pairs = neighbor_pairs(state.pos, run.box, model.cutoff, float(run.times[frame]))
+        state = State(run.positions[frame], run.velocities[frame], run.entropies[frame], run.species, run.reference)
+        pairs = neighbor_pairs(state.pos, run.box, model.cutoff, float(run.times[frame]), reference=run.reference)
         values = (
             run.times[frame],
             model.energy(state, pairs) - work[frame],
@@ -151,7 +161,7 @@ def measure(model: MetriplecticModel, run: Trajectory) -> Rollout:
         if model.encoder is not None:
             entropy["encoded"].append(model.encode(pairs, state.vel, state.species).numpy())
     arrays = {name: np.array(column) for name, column in series.items()}
-    sheared = bool(run.box.shear_rate)
+    driven = run.prescribed is not None
     mass = run.masses.double().unsqueeze(1)
     momentum = (mass * run.velocities.double()).sum(dim=1) - impulse
     scale = float((mass * run.velocities.double().norm(dim=2, keepdim=True)).sum(dim=1).mean())
@@ -159,8 +169,8 @@ def measure(model: MetriplecticModel, run: Trajectory) -> Rollout:
         run,
         arrays,
         {name: np.array(rows) for name, rows in entropy.items() if rows},
-        float("nan") if sheared else energy_drift(arrays["energy"], arrays["kinetic_energy"]),
-        momentum_drift(momentum.numpy(), scale),
+        float("nan") if driven or run.box.shear_rate else energy_drift(arrays["energy"], arrays["kinetic_energy"]),
+        float("nan") if driven else momentum_drift(momentum.numpy(), scale),
     )
 
 

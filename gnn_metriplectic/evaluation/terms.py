@@ -13,6 +13,38 @@ from gnn_metriplectic.terms.friction import BULK, HEAT, SHEAR
 
 POINTS = 200
 
+# how far the curves of solids go: shear strains, and changes of volume to either side
+MOST_SHEAR, MOST_SWELLING = 0.5, 0.15
+
+
+@torch.no_grad()
+def solid_curves(model: MetriplecticModel, ground_truth: MetriplecticModel | None) -> dict[str, dict[str, Any]]:
+    """Elastic energies of a solid as curves for the report, beside those of the truth where its law is known."""
+    sides = {"model": model} if ground_truth is None else {"truth": ground_truth, "model": model}
+    shear = torch.linspace(0.0, MOST_SHEAR, POINTS, dtype=model.dtype)
+    ratio = 1.0 + MOST_SWELLING * torch.linspace(-1.0, 1.0, POINTS, dtype=model.dtype)
+    entropy = torch.zeros_like(shear)
+    stored, pressure = {}, {}
+    for name, law in sides.items():
+        measures = torch.zeros(POINTS, law.strain.count, dtype=model.dtype)
+        measures[:, 0] = 0.5 * shear**2  # I2 of a simple shear, to second order
+        stored[name] = law.elastic(entropy, measures).energy.numpy()
+        pressure[name] = law.equation_of_state(entropy, ratio).pressure.numpy()
+    return {
+        "Energy of shape": {
+            "x": shear.numpy(),
+            "curves": stored,
+            "xlabel": r"shear strain $\sqrt{2 I_2}$",
+            "ylabel": r"$U_\mathrm{dev}$ of a particle",
+        },
+        "Pressure": {
+            "x": ratio.numpy(),
+            "curves": pressure,
+            "xlabel": r"$V / V^0$",
+            "ylabel": r"$P\,V^0$ of a particle",
+        },
+    }
+
 
 @torch.no_grad()
 def term_curves(model: MetriplecticModel, *, temperature: float, volume: float) -> dict[str, dict[str, Any]]:

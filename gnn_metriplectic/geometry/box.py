@@ -132,6 +132,13 @@ class Box:
                 f"use a larger box or a cutoff up to {0.5 * height:g}"
             )
 
+    def nearest(self, displacement: Tensor) -> Tensor:
+        """The image of each ``displacement`` ``[..., D]`` that is closest to zero; for those under half the box."""
+        if self.lattice is None:
+            return displacement
+        lattice = self.lattice_at(0.0).to(displacement)
+        return displacement - torch.round(displacement.detach() @ torch.linalg.inv(lattice)) @ lattice
+
     def wrap(self, positions: Tensor, time: float = 0.0) -> Tensor:
         """Positions ``[..., D]`` moved into the cell (unchanged in free space)."""
         if self.lattice is None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,6 +14,9 @@ from vesin_torch import NeighborList
 
 from gnn_metriplectic.geometry.box import Box
 from gnn_metriplectic.geometry.incidence import Incidence
+
+if TYPE_CHECKING:
+    from gnn_metriplectic.geometry.reference import Bonds, Reference
 
 BACKENDS = ("auto", "vesin", "torch_cluster")
 
@@ -27,6 +31,7 @@ class Pairs:
         num_particles: N.
         velocity_shift: ``[E, D]`` or None; v_ij = v_i - v_j + velocity_shift (Lees-Edwards images).
         volume: of the periodic cell; None in free space and for several graphs laid end to end.
+        bonds: of a solid, its reference neighbours at the same positions; None in a fluid.
     """
 
     index: Tensor
@@ -34,6 +39,7 @@ class Pairs:
     num_particles: int
     velocity_shift: Tensor | None = None
     volume: float | None = None
+    bonds: Bonds | None = None
 
     @cached_property
     def distance(self) -> Tensor:
@@ -91,9 +97,9 @@ class Pairs:
         """Sum over pairs where i receives ``first`` and j ``second``, both ``[E, ...]``."""
         return self.incidence.scatter(torch.cat([first, second]))
 
-    def with_displacement(self, displacement: Tensor) -> Pairs:
-        """The same pairs at other displacements ``[E, D]``."""
-        pairs = replace(self, displacement=displacement)
+    def with_displacement(self, displacement: Tensor, bonds: Bonds | None = None) -> Pairs:
+        """The same pairs at other displacements ``[E, D]``, in a solid with its reference neighbours there."""
+        pairs = replace(self, displacement=displacement, bonds=bonds)
         pairs.__dict__["incidence"] = self.incidence  # it depends on the index alone
         return pairs
 
@@ -102,15 +108,23 @@ class Pairs:
         displacement = self.displacement + self.difference_of_ends(step)
         if self.velocity_shift is not None:
             displacement = displacement + self.velocity_shift * elapsed
-        return self.with_displacement(displacement)
+        return self.with_displacement(displacement, None if self.bonds is None else self.bonds.moved(step))
 
     def select(self, mask: Tensor) -> Pairs:
         """The pairs where ``mask`` ``[E]`` is true."""
         shift = None if self.velocity_shift is None else self.velocity_shift[mask]
-        return Pairs(self.index[:, mask], self.displacement[mask], self.num_particles, shift, self.volume)
+        return Pairs(self.index[:, mask], self.displacement[mask], self.num_particles, shift, self.volume, self.bonds)
 
 
-def neighbor_pairs(pos: Tensor, box: Box, cutoff: float, time: float = 0.0, *, backend: str = "auto") -> Pairs:
+def neighbor_pairs(
+    pos: Tensor,
+    box: Box,
+    cutoff: float,
+    time: float = 0.0,
+    *,
+    backend: str = "auto",
+    reference: Reference | None = None,
+) -> Pairs:
     """Pairs of particles closer than ``cutoff``, differentiable in ``pos``.
 
     Args:
@@ -120,12 +134,14 @@ def neighbor_pairs(pos: Tensor, box: Box, cutoff: float, time: float = 0.0, *, b
         time: in units of time; only a sheared box looks at it.
         backend: ``vesin``, ``torch_cluster`` (the ``pyg`` extra) or ``auto`` (torch-cluster for
             tensors on a GPU when it is installed, else vesin); the results are equal.
+        reference: of a solid, whose reference neighbours then come along as ``.bonds``.
 
     Returns:
         Pairs sorted by (i, j), so that sums do not depend on the search.
 
     Raises:
-        ValueError: wrong dimension, non-finite positions, or a cutoff over half the box.
+        ValueError: wrong dimension, non-finite positions, a cutoff over half the box, or a reference of another
+            number of particles.
     """
     if pos.dim() != 2 or pos.shape[1] != box.dimension:
         raise ValueError(
@@ -136,11 +152,19 @@ def neighbor_pairs(pos: Tensor, box: Box, cutoff: float, time: float = 0.0, *, b
         bad = int((~torch.isfinite(pos)).any(dim=1).nonzero()[0])
         where = pos[bad].tolist()
         raise ValueError(f"position of particle {bad} is {where}: the simulation has blown up or the input is damaged")
-    return _pairs_within(pos, box, cutoff, time, backend)
+    pairs = _pairs_within(pos, box, cutoff, time, backend)
+    return pairs if reference is None else replace(pairs, bonds=reference.bonds(pos, box))
 
 
 def transition_pairs(
-    pos: Tensor, next_pos: Tensor, box: Box, cutoff: float, time: float = 0.0, elapsed: float = 0.0
+    pos: Tensor,
+    next_pos: Tensor,
+    box: Box,
+    cutoff: float,
+    time: float = 0.0,
+    elapsed: float = 0.0,
+    *,
+    reference: Reference | None = None,
 ) -> Pairs:
     """Pairs closer than ``cutoff`` before or after a step from ``pos`` to ``next_pos`` (both ``[N, D]``).
 
@@ -155,7 +179,8 @@ def transition_pairs(
     # one is within the cutoff at either time, so that a pair comes twice only if it changes images
     pairs = _pairs_within(pos, box, cutoff + reach, time, "auto")
     closest = torch.minimum(pairs.distance, pairs.moved(step, elapsed).distance)
-    return pairs.select((closest < cutoff) & (pairs.index[0] != pairs.index[1]))
+    pairs = pairs.select((closest < cutoff) & (pairs.index[0] != pairs.index[1]))
+    return pairs if reference is None else replace(pairs, bonds=reference.bonds(pos, box))
 
 
 def batch_pairs(items: Sequence[Pairs]) -> Pairs:
@@ -170,7 +195,9 @@ def batch_pairs(items: Sequence[Pairs]) -> Pairs:
         velocity_shift = torch.cat(
             [torch.zeros_like(p.displacement) if s is None else s for p, s in zip(items, shifts, strict=True)]
         )
-    return Pairs(torch.cat(index, dim=1), torch.cat([p.displacement for p in items]), offset, velocity_shift)
+    bonds = None if items[0].bonds is None else items[0].bonds.batch([pairs.bonds for pairs in items])
+    displacement = torch.cat([pairs.displacement for pairs in items])
+    return Pairs(torch.cat(index, dim=1), displacement, offset, velocity_shift, bonds=bonds)
 
 
 def _pairs_within(pos: Tensor, box: Box, radius: float, time: float, backend: str) -> Pairs:

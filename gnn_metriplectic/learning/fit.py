@@ -34,7 +34,11 @@ TERMS = {
     "equation_of_state": {"width": 16},
     "friction": {"width": 32, "depth": 2, "rank": 4},
     "encoder": {"width": 32, "hops": 2},
+    # of solids
+    "strain": {"measure": "deformation_gradient", "width": 32},
+    "elastic": {"width": 16},
 }
+SOLID_TERMS = ("strain", "elastic")
 
 
 def load(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> MetriplecticModel:
@@ -119,7 +123,8 @@ def fit(
             the frames of each training trajectory, which are then not trained on.
         mass: of a particle (a list: one a species), ``"learned"``, or None for that of the trajectories.
         entropy: ``encoded``, or ``observed`` where the trajectories hold the true one (for tests).
-        temperature: ``learned``, or ``equilibrium`` where every trajectory is in local equilibrium.
+        temperature: ``learned``, or ``equilibrium`` where every trajectory is in local equilibrium; the drive of a
+            solid hides its kinetic temperature, and its k_B T has to stand in ``metadata["temperature"]``.
         integrator: whose map is the mean of the likelihood.
         patch: particles a patch (without the halo that is added), where a snapshot is too large for memory: a
             batch then holds patches instead of snapshots. None for whole snapshots.
@@ -165,6 +170,11 @@ def fit(
         if name not in networks:
             raise ValueError(f"term {name!r} is unknown; known: {sorted(networks)}")
         networks[name].update(changes)
+    if train[0].reference is None:
+        for name in SOLID_TERMS:
+            if name in (terms or {}):
+                raise ValueError(f"term {name!r} is one of solids, and the trajectories have no reference neighbours")
+            del networks[name]
     double = str((trainer or {}).get("precision", "")).startswith("64")
     options = {
         "cutoff": cutoff,
@@ -189,6 +199,11 @@ def fit(
         seed=seed,
         workers=workers,
     )
+    if temperature == "equilibrium" and not all(t > 0 for t in dataset.temperatures):
+        raise ValueError(
+            "temperature=equilibrium needs the temperature of a solid, which its drive hides: put k_B T into "
+            "metadata['temperature'] of each trajectory, or take temperature=learned"
+        )
     settings = {
         "dimension": train[0].dimension,
         "cutoff": float(cutoff),

@@ -15,7 +15,7 @@ when J_ij = dt F_ij(½ (u_i + v_i') - u_j + ½ J_ij / m_j) + F̃_ij is solved.
 change of variables (v', S') -> η has the determinant det(m + ½ dt Σ_j P_ij R_ij) T(S_i', V_i'). The last term of
 the energy is the mean heat that recoil from the noise leaves. Reversible work changes the energy at fixed entropy,
 which is why U(S, V') stands where the integrator books it: the two differ where the force changes the velocity much
-in a step.
+in a step. A prescribed particle j has u_j = ½ (v_j + v_j') and no recoil, 1/m_j = 0.
 
 For one moving particle the density is exact, and for the momenta of two; among more it leaves out how the partners
 answer one another, of second order in γ dt. With γ dt = 0.4 and 3 or 15 partners the friction is found within the
@@ -42,6 +42,7 @@ def negative_log_likelihood(
     dt: float,
     *,
     acceleration: Tensor | float = 0.0,
+    prescribed: Tensor | None = None,
     integrator: str = "energy_conserving",
 ) -> Tensor:
     """-log p(v', S' | x, r') of each particle, ``[N]``, in natural units (nats); 0 without neighbours.
@@ -52,6 +53,8 @@ def negative_log_likelihood(
         configurations: of the same pairs before and after.
         dt: from before to after, in units of time.
         acceleration: ``[N, D]`` by outer forces, the mean of both times.
+        prescribed: ``[N]`` bool, particles whose motion was imposed: they do not recoil, and what is returned for
+            them means nothing.
         integrator: ``energy_conserving`` or ``euler_maruyama``, whose map is the mean.
 
     Raises:
@@ -60,7 +63,7 @@ def negative_log_likelihood(
     if integrator not in RESIDUALS:
         raise ValueError(f"no likelihood belongs to the integrator {integrator!r}; choose one of {sorted(RESIDUALS)}")
     residual, covariance, log_determinant, pairs = RESIDUALS[integrator](
-        model, start, end, configurations, dt, acceleration
+        model, start, end, configurations, dt, acceleration, prescribed
     )
     # without a neighbour nothing is random; the identity keeps the factorisation defined
     touched = pairs.total((pairs.distance < model.cutoff).to(residual.dtype)) > 0
@@ -74,7 +77,7 @@ def negative_log_likelihood(
     return torch.where(touched, nll, torch.zeros_like(nll))
 
 
-def _energy_conserving(model, start: State, end: State, configurations, dt: float, acceleration):
+def _energy_conserving(model, start: State, end: State, configurations, dt: float, acceleration, prescribed):
     before, after = configurations
     thermo_before = model.thermo(before, start.entropy, start.species)
     thermo = model.thermo(after, start.entropy, start.species)
@@ -84,11 +87,15 @@ def _energy_conserving(model, start: State, end: State, configurations, dt: floa
 
     reversible = model.poisson(before, thermo_before).forces() + model.poisson(after, thermo).forces()
     kicked = start.vel + dt * acceleration + 0.5 * dt * reversible / mass
+    inverse_mass = 1.0 / dissipative.mass
+    if prescribed is not None:  # their partners see them at the middle of their way, whatever the impulse
+        kicked = torch.where(prescribed.unsqueeze(1), 0.5 * (start.vel + end.vel), kicked)
+        inverse_mass = inverse_mass.masked_fill(prescribed, 0.0)
 
     # what each end of a pair sees: its own midpoint, and the other's start with half its recoil
     relative = pairs.relative(kicked)
     half_first, half_second = pairs.ends(0.5 * (end.vel - kicked))
-    recoil = dissipative.recoil(dt)
+    recoil = dissipative.recoil(dt, inverse_mass)
     first, second = (
         apply_tensor(p, pairs.direction, v)
         for p, v in zip(recoil, (relative + half_first, relative - half_second), strict=True)
@@ -97,18 +104,18 @@ def _energy_conserving(model, start: State, end: State, configurations, dt: floa
     momentum = mass * (end.vel - kicked) - dt * pairs.total_of_ends(force_first, -force_second)
 
     noise = tuple(multiply_tensors(p, p, dissipative.tensor) for p in recoil)
-    mass_first, mass_second = pairs.ends(mass)
+    inverse_first, inverse_second = pairs.ends(inverse_mass.unsqueeze(1))
     flow = dissipative.heat_flow()
     spent_first, spent_second = (
-        0.5 * model.k_B * dissipative.trace(g) / m.squeeze(1)
-        for g, m in zip(noise, (mass_second, mass_first), strict=True)
+        0.5 * model.k_B * dissipative.trace(g) * inverse.squeeze(1)
+        for g, inverse in zip(noise, (inverse_second, inverse_first), strict=True)
     )
     heating = pairs.total_of_ends(
         dissipative.friction_heat(first) + flow - spent_first, dissipative.friction_heat(second) - flow - spent_second
     )
     energy = thermo_end.energy - thermo.energy - dt * heating
     # a random impulse does its work on the mean velocity with another half of the recoil
-    levers = first + 0.5 * dt * force_first / mass_second, second + 0.5 * dt * force_second / mass_first
+    levers = first + 0.5 * dt * force_first * inverse_second, second + 0.5 * dt * force_second * inverse_first
 
     # in units of thermal momentum and energy, so that single precision serves any system of units
     unit = torch.cat(
@@ -128,7 +135,7 @@ def _energy_conserving(model, start: State, end: State, configurations, dt: floa
     return residual, covariance, log_determinant, pairs
 
 
-def _euler_maruyama(model, start: State, end: State, configurations, dt: float, acceleration):
+def _euler_maruyama(model, start: State, end: State, configurations, dt: float, acceleration, prescribed):
     pairs = configurations[0].pairs
     drift = model.drift(start, pairs)
     velocity = end.vel - start.vel - dt * (drift.vel + acceleration)

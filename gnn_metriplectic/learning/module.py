@@ -24,6 +24,9 @@ NEGENTROPY = 2.0
 RECENT = 20_000
 # stiffness of the ties of the mean volume and the mean temperature, in nats a particle
 VOLUME_TIE, TEMPERATURE_TIE = 10.0, 100.0
+# spread of random numbers that blur the encoded entropies of solids in training: their neighbourhoods are frozen, and
+# an entropy that tells them apart and never changes would raise the likelihood without bound
+BLUR = 0.1
 
 
 class MetriplecticModule(lightning.LightningModule):
@@ -93,6 +96,7 @@ class MetriplecticModule(lightning.LightningModule):
             (before, after),
             self.hparams.model["dt"],
             acceleration=batch.acceleration,
+            prescribed=batch.prescribed if "prescribed" in batch else None,
             integrator=self.hparams.integrator,
         )
         # the scale of W is a gauge: the likelihood does not change along it, the constraint picks a point
@@ -136,12 +140,18 @@ class MetriplecticModule(lightning.LightningModule):
         if encoder is None:
             return batch.entropy, batch.next_entropy
         raw = torch.cat([encoder.raw(pairs, batch.vel, species), encoder.raw(next_pairs, batch.next_vel, species)])
-        if not self.training:
-            return encoder.standardise(raw).chunk(2)
-        counted = raw[torch.cat([batch.active, batch.active])]
-        moments = torch.stack([counted.mean(), counted.var(unbiased=False)]).detach()
-        encoder.follow(*self._shared(moments), weight=self._gauge_weight)
-        return encoder.standardise(raw, counted).chunk(2)
+        if self.training:
+            counted = raw[torch.cat([batch.active, batch.active])]
+            moments = torch.stack([counted.mean(), counted.var(unbiased=False)]).detach()
+            encoder.follow(*self._shared(moments), weight=self._gauge_weight)
+            entropy = encoder.standardise(raw, counted)
+        else:
+            entropy = encoder.standardise(raw)
+        if self.model.is_solid:
+            # of the step alone, so that a training that goes on repeats itself
+            random = torch.Generator().manual_seed(self.global_step)
+            entropy = entropy + BLUR * torch.randn(len(entropy), generator=random).to(entropy)
+        return entropy.chunk(2)
 
     def _negentropy(self, entropies: Tensor) -> Tensor:
         """Negentropy of the entropies of recent batches, with the gradient of this one's, 0-dim.

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch_geometric.data import Data
 
 from gnn_metriplectic.analysis.transport import kinetic_temperature, vacf
-from gnn_metriplectic.geometry import neighbor_pairs
+from gnn_metriplectic.brackets import PoissonBracket
+from gnn_metriplectic.brackets.elastic import ElasticForces
+from gnn_metriplectic.geometry import Bonds, Pairs, Reference, neighbor_pairs
 from gnn_metriplectic.learning.transitions import TransitionDataset, pairs_of, particle_volume
 from gnn_metriplectic.models import Scales
+from gnn_metriplectic.terms import DeformationGradient, LucyKernel
 from gnn_metriplectic.trajectory import Trajectory
 
 # neighbours that make a density smooth, and those beyond which cost grows without gain
 FEW_NEIGHBORS, GOOD_NEIGHBORS, MANY_NEIGHBORS = 8.0, 16.0, 60.0
+# friction rate times the step of a solid where its forces hide it
+SOLID_DRAG = 0.1
 
 
 @dataclass(frozen=True)
@@ -127,14 +135,21 @@ def measure_scales(dataset: TransitionDataset, *, samples: int = 32) -> Scales:
     items = [dataset[int(k)] for k in picks]
     increments, neighbors, volumes = [], [], []
     for item, pick in zip(items, picks, strict=True):
-        change = (item.next_vel - item.vel - dataset.dt * item.acceleration)[item.active]
+        change = _change(item, dataset.dt)[item.active]
         increments.append(float((change - change.mean(dim=0)).square().mean()))
         pairs, _ = pairs_of(item)
         neighbors.append(2.0 * int((pairs.distance < dataset.cutoff).sum()) / item.num_nodes)
         volumes.append(particle_volume(dataset.trajectories[dataset.starts[pick][0]], pairs, dataset.cutoff))
-    energy = float(np.mean(dataset.temperatures))
     mass = float(np.mean([float(t.masses.mean()) for t in dataset.trajectories]))
-    for name, value in (("kinetic temperature", energy), ("change of velocity", np.mean(increments))):
+    energy, moduli, increment = float(np.mean(dataset.temperatures)), (), float(np.mean(increments))
+    speed = (energy / mass) ** 0.5
+    if dataset.solid:
+        if not math.isfinite(energy):
+            energy = min(_irregular_energy(item, mass) for item in items)
+        moduli, drag = solid_forces(dataset, mass)
+        increment = 2.0 * (drag * dataset.dt if drag > 0.0 else SOLID_DRAG) * energy / mass
+        speed = float(np.mean([float(item.vel.square().mean()) for item in items])) ** 0.5
+    for name, value in (("kinetic temperature", energy), ("change of velocity", increment), ("speed", speed)):
         if not value > 0:
             raise ValueError(
                 f"the {name} of the training data is {value}: particles do not move, there is nothing to learn"
@@ -142,11 +157,71 @@ def measure_scales(dataset: TransitionDataset, *, samples: int = 32) -> Scales:
     return Scales(
         energy=energy,
         volume=float(np.mean(volumes)),
-        speed=(energy / mass) ** 0.5,
-        increment=float(np.mean(increments)),
+        speed=speed,
+        increment=increment,
         neighbors=float(np.mean(neighbors)),
         mass=mass,
         entropy=float(torch.cat([t.entropies.ravel() for t in dataset.trajectories]).std())
         if dataset.observed
         else 1.0,
+        moduli=moduli,
     )
+
+
+def _change(item: Data, dt: float) -> Tensor:
+    """What forces between particles did to the velocities, ``[N, D]``."""
+    return (item.next_vel - item.vel - dt * item.acceleration).double()
+
+
+def _irregular_energy(item: Data, mass: float) -> float:
+    """k_B T of a solid at the start of a transition: what its neighbours' velocities have beyond a uniform gradient."""
+    reference = pairs_of(item)[0].bonds.reference.to(dtype=torch.float64)
+    relative = reference.pairs.difference_of_ends(item.vel.double())
+    measures = DeformationGradient()(Bonds(reference, reference.pairs.with_displacement(relative))).measures
+    # H is the mean of |v_ij - ∇v r⁰|² over that of |r⁰|², and a v_ij has the variance of two particles
+    count = reference.pairs.total(reference.weight)
+    squared = measures[:, 1] * reference.shape_tensor.diagonal(dim1=1, dim2=2).sum(dim=1) / count
+    return max(0.5 * mass * float(squared.median()) / item.vel.shape[1], torch.finfo(torch.float32).tiny)
+
+
+def solid_forces(dataset: TransitionDataset, mass: float, *, samples: int = 128) -> tuple[tuple[float, ...], float]:
+    """First guesses of what the forces of a solid are made of, by least squares to the changes of velocity.
+
+    Returns:
+        Moduli as in `Scales`, positive; and the friction rate of a particle, which noise may make negative.
+    """
+    picks = np.unique(np.linspace(0, len(dataset) - 1, samples).astype(int)).tolist()
+    kernel, measure = LucyKernel(dataset.cutoff, dimension=dataset.trajectories[0].dimension), DeformationGradient()
+    normal, right = torch.zeros(4, 4, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)
+    force_size = 0.0
+    for item in (dataset[k] for k in picks):
+        columns = torch.zeros(*item.vel.shape, 4, dtype=torch.float64)
+        for pairs in pairs_of(item):
+            bonds = Bonds(*(_double(p) for p in (pairs.bonds.reference, pairs.bonds.pairs)))
+            strain, double = measure(bonds), pairs.with_displacement(pairs.displacement.double(), bonds)
+            for k in range(2):
+                unit = torch.zeros_like(strain.measures)
+                unit[:, k] = 1.0
+                columns[..., k] += 0.5 * ElasticForces(strain, unit).forces()
+            (volume, slope), (rest, _) = kernel.volume(double), kernel.volume(bonds.reference.pairs)
+            pressure = (1.0 / (volume / rest) - 1.0) / rest
+            columns[..., 2] += 0.5 * PoissonBracket(double, slope, pressure, volume).forces()
+        window = (1.0 - (double.distance / dataset.cutoff) ** 2).clamp(min=0.0) ** 2
+        window = window / double.total(window).mean()
+        columns[..., 3] = -mass * double.net(window.unsqueeze(1) * double.relative(item.vel.double()))
+        matrix, force = columns[item.active].flatten(0, 1), (mass * _change(item, dataset.dt) / dataset.dt)[item.active]
+        normal += matrix.T @ matrix
+        right += matrix.T @ force.flatten()
+        force_size += float((force**2).sum())
+    size = normal.diagonal().sqrt()
+    found = torch.linalg.lstsq(normal / size / size.unsqueeze(1), right / size).solution / size
+    # noise may hide a part; then forces a tenth of all are the better start
+    least = 0.1 * force_size**0.5 / size
+    moduli = torch.where(found > 0.0, found, least)[:3]
+    return tuple(moduli.tolist()), float(found[3])
+
+
+def _double(part: Reference | Pairs) -> Reference | Pairs:
+    if isinstance(part, Reference):
+        return part.to(dtype=torch.float64)
+    return part.with_displacement(part.displacement.double())

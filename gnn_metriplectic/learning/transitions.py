@@ -13,9 +13,9 @@ from torch_geometric.data import Data
 from gnn_metriplectic.analysis.flow import local_flow
 from gnn_metriplectic.analysis.transport import kinetic_temperature
 from gnn_metriplectic.dynamics import forcing_from
-from gnn_metriplectic.geometry import Pairs, transition_pairs
+from gnn_metriplectic.geometry import Bonds, Pairs, Reference, transition_pairs
 from gnn_metriplectic.learning.patches import Patch, patch, patch_grid
-from gnn_metriplectic.trajectory import Trajectory
+from gnn_metriplectic.trajectory import Trajectory, warn_if_torn
 
 # graphs that are kept once made, so that their neighbours are not searched again
 KEPT_BYTES = 1 << 30
@@ -31,9 +31,11 @@ class TransitionDataset(Dataset):
     ``[2, E]``, ``displacement`` and ``next_displacement`` ``[E, D]`` of the pairs within the cutoff at
     either time; ``velocity_shift`` ``[E, D]`` if any box is sheared; ``acceleration`` ``[N, D]`` by
     outer forces, the mean of both times; ``active`` ``[N]``, whether the particle moves freely and is no halo;
-    ``species`` ``[N]`` if any; ``entropy`` and ``next_entropy`` ``[N]`` where observed; and for the
-    graph its ``particle_volume`` and ``kinetic_temperature`` (k_B T of
-    its trajectory, relative to the flow that its forcing drives), and the number of its ``trajectory``.
+    ``prescribed`` ``[N]`` bool if any particle is; ``species`` ``[N]`` if any; ``entropy`` and ``next_entropy``
+    ``[N]`` where observed; and for the graph its ``particle_volume``, the number of its ``trajectory`` and
+    ``kinetic_temperature`` (k_B T of the trajectory, relative to the flow that its forcing drives). Of solids also
+    ``reference_index`` ``[2, B]``, ``reference_displacement``, ``bond_displacement`` and ``next_bond_displacement``
+    ``[B, D]``, and ``reach``.
 
     Args:
         trajectories: at least one.
@@ -76,6 +78,7 @@ class TransitionDataset(Dataset):
                 raise ValueError(f"trajectory {number} has {len(traj)} frames; a lag of {lag} needs at least {lag + 1}")
             if (traj.species is None) != (first.species is None):
                 raise ValueError(f"trajectory {number} and the first do not both name species")
+            _check_solid(number, traj, first, cutoff, patch)
             if observed and traj.entropies is None:
                 raise ValueError(
                     f"entropy=observed needs entropies, and trajectory {number} has none: use entropy=encoded"
@@ -85,8 +88,10 @@ class TransitionDataset(Dataset):
         self.observed, self.hops, self.dtype = observed, hops, dtype
         self.dt = lag * first.dt
         self.sheared = any(t.box.shear_rate for t in trajectories)
+        self.driven = any(t.prescribed is not None for t in trajectories)
+        self.solid = first.reference is not None
         self.forcings = [forcing_from(t.forcing) for t in trajectories]
-        self.temperatures = [float(kinetic_temperature(t, local_flow(t)[1]).mean()) for t in trajectories]
+        self.temperatures = [_temperature(t) for t in trajectories]
         self.grids = [
             (1,) * t.dimension if patch is None else patch_grid(t.box, t.num_particles, patch, t.positions[0].double())
             for t in trajectories
@@ -123,7 +128,9 @@ class TransitionDataset(Dataset):
         pos, next_pos, active = pos[members], next_pos[members], active[members]
         if part is not None:
             active = active & part.interior
-        pairs = transition_pairs(pos, next_pos, traj.box, self.cutoff, float(traj.times[frame]), self.dt)
+        time, reference = float(traj.times[frame]), traj.reference
+        pairs = transition_pairs(pos, next_pos, traj.box, self.cutoff, time, self.dt, reference=reference)
+        moved = pairs.moved(next_pos - pos, self.dt)
         acceleration = torch.zeros_like(pos)
         forcing = self.forcings[number]
         if forcing is not None:
@@ -137,7 +144,7 @@ class TransitionDataset(Dataset):
             next_vel=traj.velocities[frame + self.lag][members].to(self.dtype),
             pair_index=pairs.index,
             displacement=pairs.displacement.to(self.dtype),
-            next_displacement=pairs.moved(next_pos - pos, self.dt).displacement.to(self.dtype),
+            next_displacement=moved.displacement.to(self.dtype),
             acceleration=acceleration.to(self.dtype),
             active=active,
             particle_volume=torch.tensor([particle_volume(traj, pairs, self.cutoff)], dtype=self.dtype),
@@ -147,6 +154,15 @@ class TransitionDataset(Dataset):
         if self.sheared:
             shift = torch.zeros_like(pairs.displacement) if pairs.velocity_shift is None else pairs.velocity_shift
             data.velocity_shift = shift.to(self.dtype)
+        if self.driven:
+            none = torch.zeros(traj.num_particles, dtype=torch.bool)
+            data.prescribed = (none if traj.prescribed is None else traj.prescribed)[members]
+        if reference is not None:
+            data.reference_index = reference.index
+            data.reference_displacement = reference.displacement.to(self.dtype)
+            data.bond_displacement = pairs.bonds.pairs.displacement.to(self.dtype)
+            data.next_bond_displacement = moved.bonds.pairs.displacement.to(self.dtype)
+            data.reach = torch.tensor([reference.reach], dtype=self.dtype)
         if traj.species is not None:
             data.species = traj.species[members]
         if self.observed:
@@ -172,7 +188,38 @@ def pairs_of(data: Data) -> tuple[Pairs, Pairs]:
     """Pairs of a transition (or batch of them) at its start and its end."""
     shift = data.velocity_shift if "velocity_shift" in data else None
     pairs = Pairs(data.pair_index, data.displacement, data.num_nodes, shift)
-    return pairs, pairs.with_displacement(data.next_displacement)
+    if "reference_index" not in data:
+        return pairs, pairs.with_displacement(data.next_displacement)
+    reference = Reference(data.reference_index, data.reference_displacement, data.num_nodes, float(data.reach[0]))
+    bonds, next_bonds = (
+        Bonds(reference, reference.pairs.with_displacement(displacement))
+        for displacement in (data.bond_displacement, data.next_bond_displacement)
+    )
+    start = pairs.with_displacement(data.displacement, bonds)
+    return start, pairs.with_displacement(data.next_displacement, next_bonds)
+
+
+def _temperature(traj: Trajectory) -> float:
+    """k_B T of a trajectory, in units of energy."""
+    if traj.reference is not None:
+        return float((traj.metadata or {}).get("temperature", math.nan))
+    return float(kinetic_temperature(traj, local_flow(traj)[1]).mean())
+
+
+def _check_solid(number: int, traj: Trajectory, first: Trajectory, cutoff: float, patch: int | None) -> None:
+    """Raise ValueError for a reference that does not fit; warn where the solid is torn."""
+    if (traj.reference is None) != (first.reference is None):
+        raise ValueError(f"trajectory {number} and the first do not both have reference neighbours: a solid or a fluid")
+    if traj.reference is None:
+        return
+    if patch is not None:
+        raise ValueError("patches would cut reference neighbours apart: train solids on whole snapshots, patch=null")
+    if abs(traj.reference.reach / cutoff - 1.0) > 1e-6:
+        raise ValueError(
+            f"reference neighbours of trajectory {number} reach {traj.reference.reach:g} and the cutoff is {cutoff:g}; "
+            "they must be equal: make the reference with Reference.from_positions(..., cutoff)"
+        )
+    warn_if_torn(traj, f"trajectory {number}")
 
 
 def particle_volume(traj: Trajectory, pairs: Pairs, cutoff: float) -> float:

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from gnn_metriplectic.models.metriplectic import MetriplecticModel
-from gnn_metriplectic.terms import EntropyEncoder, LearnedEquationOfState, LearnedFriction, LearnedKernel
+from gnn_metriplectic.terms import (
+    DeformationGradient,
+    EntropyEncoder,
+    LearnedEquationOfState,
+    LearnedFriction,
+    LearnedKernel,
+    LearnedShear,
+    LearnedVolume,
+    PairStrain,
+)
 
 
 @dataclass(frozen=True)
@@ -20,6 +30,7 @@ class Scales:
         neighbors: particles within the cutoff of another.
         mass: of a particle, the mean over species.
         entropy: spread of the entropy, 1 where it is encoded.
+        moduli: of a solid, what a unit of I2, of H and of J - 1 - ln J store in a particle, in units of energy.
     """
 
     energy: float
@@ -29,14 +40,16 @@ class Scales:
     neighbors: float
     mass: float
     entropy: float
+    moduli: tuple[float, ...] = ()
 
-    def to_dict(self) -> dict[str, float]:
+    def to_dict(self) -> dict[str, float | tuple[float, ...]]:
         """Plain settings."""
         return asdict(self)
 
 
-# the first guess of the heat capacity of a particle, in units of k_B
-HEAT_CAPACITY = 25.0
+# the first guess of the heat capacity of a particle, in units of k_B; that of a solid takes up the heat of its friction
+HEAT_CAPACITY, SOLID_HEAT_CAPACITY = 25.0, 1e4
+STRAINS = ("deformation_gradient", "pair_network")
 # the share of the excess of heat that a pair may exchange in a step
 EXCESS = 0.25
 # the first guess of the share of a step in the variance of the entropy
@@ -51,11 +64,13 @@ def build_model(
     mass: float | list[float],
     learn_mass: bool,
     entropy: str,
-    scales: dict[str, float],
+    scales: dict[str, Any],
     kernel: dict,
     equation_of_state: dict,
     friction: dict,
     encoder: dict,
+    strain: dict | None = None,
+    elastic: dict | None = None,
     substeps: int = 1,
 ) -> MetriplecticModel:
     """A learned model with fresh weights.
@@ -69,6 +84,8 @@ def build_model(
         kernel, friction: ``width`` and ``depth`` of their networks (and ``rank`` for friction).
         equation_of_state: ``width``.
         encoder: ``width`` and ``hops``.
+        strain, elastic: of a solid: ``measure`` (one of `STRAINS`) and ``width`` of the network for the second of
+            them; ``width``.
         substeps: steps of the model in one of the data.
 
     Raises:
@@ -80,27 +97,33 @@ def build_model(
         raise ValueError(f"substeps is {substeps}; it must be at least 1")
     species = len(mass) if isinstance(mass, list) else 1
     size = Scales(**scales)
-    k_B = size.entropy * HEAT_CAPACITY**-0.5
+    capacity = HEAT_CAPACITY if strain is None else SOLID_HEAT_CAPACITY
+    k_B = size.entropy * capacity**-0.5
     temperature = size.energy / k_B
     # 2 k_B dt Σ_j G_ij / m² is the variance of a velocity step; the windows leave about a quarter of the sum
     effective = max(0.25 * size.neighbors, 1.0)
     drag = size.increment * size.mass**2 / (k_B * dt * effective)
     heat = ENTROPY_INCREMENT * (size.entropy * temperature) ** 2 / (2.0 * k_B * dt * effective)
+    entropic = {"energy": size.energy, "entropy": size.entropy}
+    solid = {}
+    if strain is None:
+        law = LearnedEquationOfState(
+            **entropic, volume=size.volume, heat_capacity=capacity, species=species, **equation_of_state
+        )
+    else:
+        measure = _strain(cutoff, dimension, **strain)
+        *shape, bulk = size.moduli
+        law = LearnedVolume(**entropic, modulus=bulk, heat_capacity=capacity, **equation_of_state)
+        shear = LearnedShear(**entropic, moduli=shape[: measure.count], **elastic)
+        solid = {"strain": measure, "elastic": shear}
     return MetriplecticModel(
         LearnedKernel(cutoff, volume=size.volume, dimension=dimension, species=species, **kernel),
-        LearnedEquationOfState(
-            energy=size.energy,
-            volume=size.volume,
-            entropy=size.entropy,
-            heat_capacity=HEAT_CAPACITY,
-            species=species,
-            **equation_of_state,
-        ),
+        law,
         LearnedFriction(
             cutoff,
             temperature=temperature,
             squared=(drag, drag, heat),
-            heat_limit=EXCESS * HEAT_CAPACITY * k_B * temperature**2 / dt,
+            heat_limit=EXCESS * capacity * k_B * temperature**2 / dt,
             species=species,
             **friction,
         ),
@@ -111,4 +134,13 @@ def build_model(
         encoder=EntropyEncoder(cutoff, speed=size.speed, species=species, **encoder) if entropy == "encoded" else None,
         learn_mass=learn_mass,
         learn_k_B=True,
+        **solid,
     )
+
+
+def _strain(cutoff: float, dimension: int, *, measure: str, width: int) -> DeformationGradient | PairStrain:
+    if measure not in STRAINS:
+        raise ValueError(f"the strain's measure is {measure!r}; choose one of {STRAINS}")
+    if measure == "pair_network":
+        return PairStrain(cutoff, dimension=dimension, width=width)
+    return DeformationGradient()

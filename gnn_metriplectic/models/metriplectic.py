@@ -14,18 +14,39 @@ import torch
 from torch import Tensor, nn
 
 from gnn_metriplectic.brackets import DissipativeBracket, PoissonBracket
+from gnn_metriplectic.brackets.elastic import ElasticForces
 from gnn_metriplectic.brackets.poisson import poisson_matrix
 from gnn_metriplectic.geometry import Pairs
 from gnn_metriplectic.models.state import State
-from gnn_metriplectic.terms import DensityKernel, EntropyEncoder, EquationOfState, FrictionTerm, Thermo
+from gnn_metriplectic.terms import (
+    DensityKernel,
+    ElasticEnergy,
+    EntropyEncoder,
+    EquationOfState,
+    FrictionTerm,
+    Strain,
+    Strained,
+    StrainTerm,
+    Thermo,
+)
 
 
 class Configuration(NamedTuple):
-    """What the positions alone determine: pairs, volumes ``[N]`` and kernel slopes W' ``[E]``."""
+    """What the positions alone determine.
+
+    Attributes:
+        pairs: within the cutoff, and of a solid its reference neighbours.
+        volume: of each particle, ``[N]``.
+        slope: W' of each pair, ``[E]``.
+        strain: of a solid.
+        rest_volume: of a solid, the volumes in the reference, ``[N]``.
+    """
 
     pairs: Pairs
     volume: Tensor
     slope: Tensor
+    strain: Strain | None = None
+    rest_volume: Tensor | None = None
 
 
 _NOTHING_SEEN = [[math.inf, -math.inf]] * 2
@@ -41,6 +62,7 @@ class MetriplecticModel(nn.Module):
         dt: the time step at which the model runs, in units of time.
         dimension: 2 or 3.
         encoder: entropy from neighbours, or None where the entropy is known.
+        strain, elastic: of a solid, whose equation of state is one of (S, V / V of the reference); both or none.
         learn_mass, learn_k_B: whether these are parameters of a training.
     """
 
@@ -55,6 +77,8 @@ class MetriplecticModel(nn.Module):
         dt: float,
         dimension: int,
         encoder: EntropyEncoder | None = None,
+        strain: StrainTerm | None = None,
+        elastic: ElasticEnergy | None = None,
         learn_mass: bool = False,
         learn_k_B: bool = False,
     ) -> None:
@@ -66,6 +90,9 @@ class MetriplecticModel(nn.Module):
             raise ValueError(f"k_B is {k_B}; it must be positive")
         if not dt > 0:
             raise ValueError(f"dt is {dt}; it must be positive")
+        if (strain is None) != (elastic is None):
+            raise ValueError("a solid has both a strain and an elastic energy, a fluid neither")
+        self.strain, self.elastic = strain, elastic
         self.kernel, self.equation_of_state, self.friction, self.encoder = kernel, equation_of_state, friction, encoder
         self.dt, self.dimension = float(dt), dimension
         self.log_mass = nn.Parameter(torch.log(masses), requires_grad=learn_mass)
@@ -131,20 +158,47 @@ class MetriplecticModel(nn.Module):
         """
         self._check_species(species)
         volume, slope = self.kernel.volume(pairs, species)
-        return Configuration(pairs, volume, slope)
+        if self.strain is None:
+            return Configuration(pairs, volume, slope)
+        if pairs.bonds is None:
+            raise ValueError(
+                "the model is of a solid and the pairs have no reference neighbours: give them with the state or "
+                "trajectory (reference=...), and to neighbor_pairs(..., reference=state.reference)"
+            )
+        reference = pairs.bonds.reference
+        if abs(reference.reach / self.cutoff - 1.0) > 1e-6:
+            raise ValueError(
+                f"reference neighbours reach {reference.reach:g} and the model's cutoff is {self.cutoff:g}; they must "
+                "be equal: make the reference with Reference.from_positions(..., cutoff)"
+            )
+        rest_volume, _ = self.kernel.volume(reference.pairs, species)
+        return Configuration(pairs, volume, slope, self.strain(pairs.bonds), rest_volume)
+
+    @property
+    def is_solid(self) -> bool:
+        """Whether particles have reference neighbours."""
+        return self.strain is not None
+
+    def law(self, configuration: Configuration) -> EquationOfState:
+        """Internal energy of each particle in a configuration, as a function of (S, V)."""
+        if configuration.strain is None:
+            return self.equation_of_state
+        measures = configuration.strain.measures
+        return Strained(self.equation_of_state, self.elastic, measures, configuration.rest_volume)
 
     def thermo(self, configuration: Configuration, entropy: Tensor, species: Tensor | None) -> Thermo:
         """Energy, temperature, pressure and heat capacity of each particle."""
-        return self.equation_of_state(entropy, configuration.volume, species)
+        return self.law(configuration)(entropy, configuration.volume, species)
 
     def poisson(self, configuration: Configuration, thermo: Thermo) -> PoissonBracket:
         """The reversible bracket."""
-        pairs, volume, slope = configuration
-        return PoissonBracket(pairs, slope, thermo.pressure, volume)
+        pairs, volume, slope, strain, _ = configuration
+        elastic = None if strain is None else ElasticForces(strain, thermo.stiffness)
+        return PoissonBracket(pairs, slope, thermo.pressure, volume, elastic)
 
     def dissipative(self, configuration: Configuration, thermo: Thermo, species: Tensor | None) -> DissipativeBracket:
         """The irreversible bracket."""
-        pairs, volume, slope = configuration
+        pairs, volume, slope, *_ = configuration
         friction = self.friction(pairs, thermo.temperature, self.k_B / thermo.heat_capacity, volume, slope, species)
         mass = self.masses(pairs.num_particles, species)
         return DissipativeBracket(pairs, friction, thermo, mass, self.k_B)
@@ -196,13 +250,22 @@ class MetriplecticModel(nn.Module):
         all particles. The pressure is -tr σ / D, and the viscosity in a flow v_x = γ̇ y is σ[1, 0] / γ̇ (friction is not
         central, so that σ[0, 1] differs).
         """
+        total, volume = self._stresses(state, pairs, flow)
+        return total.sum(dim=0) / (volume.sum() if pairs.volume is None else pairs.volume)
+
+    def stresses(self, state: State, pairs: Pairs, *, flow: Tensor | None = None) -> Tensor:
+        """Stress of each particle, ``[N, D, D]``: its kinetic part and half of each of its pairs, over its volume."""
+        total, volume = self._stresses(state, pairs, flow)
+        return total / volume[:, None, None]
+
+    def _stresses(self, state: State, pairs: Pairs, flow: Tensor | None) -> tuple[Tensor, Tensor]:
+        """σ V of each particle, ``[N, D, D]``, and V, ``[N]``."""
         poisson, dissipative = self.brackets(state, pairs)
-        force = poisson.pair_forces() + dissipative.friction_forces(pairs.relative(state.vel))
+        friction = dissipative.friction_forces(pairs.relative(state.vel))
         peculiar = state.vel if flow is None else state.vel - flow
-        kinetic = torch.einsum("n,ni,nj->ij", dissipative.mass, peculiar, peculiar)
-        virial = torch.einsum("ei,ej->ij", pairs.displacement, force)
-        volume = poisson.volume.sum() if pairs.volume is None else pairs.volume
-        return -(kinetic + virial) / volume
+        kinetic = torch.einsum("n,ni,nj->nij", dissipative.mass, peculiar, peculiar)
+        rubbing = 0.5 * pairs.total(torch.einsum("ei,ej->eij", pairs.displacement, friction))
+        return -(kinetic + poisson.virials() + rubbing), poisson.volume
 
     def friction_matrix(self, state: State, pairs: Pairs) -> Tensor:
         """Dense M over [v.ravel(), S], square of side N (D + 1); for small N."""

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from gnn_metriplectic.geometry import Box, Pairs, neighbor_pairs
+from gnn_metriplectic.geometry import Box, Pairs, Reference, neighbor_pairs
 
 if TYPE_CHECKING:
-    from gnn_metriplectic.models.metriplectic import MetriplecticModel
+    from gnn_metriplectic.models.metriplectic import Configuration, MetriplecticModel
     from gnn_metriplectic.trajectory import Trajectory
 
 
@@ -25,6 +25,7 @@ class State:
         vel: ``[N, D]``, in units of velocity.
         entropy: ``[N]``, in the units of k_B.
         species: ``[N]`` integers, or None for one species.
+        reference: neighbours of a solid, or None for a fluid.
 
     Raises:
         ValueError: what is no tensor, shapes that do not fit, or floating types that differ.
@@ -34,6 +35,7 @@ class State:
     vel: Tensor
     entropy: Tensor
     species: Tensor | None = None
+    reference: Reference | None = None
 
     def __post_init__(self) -> None:
         for name, values in (*self._numbers(), ("species", self.species)):
@@ -55,6 +57,8 @@ class State:
             raise ValueError(f"entropies have shape {tuple(self.entropy.shape)}; {count} particles need [{count}]")
         if self.species is not None and self.species.shape != (count,):
             raise ValueError(f"species have shape {tuple(self.species.shape)}; {count} particles need [{count}]")
+        if self.reference is not None and self.reference.num_particles != count:
+            raise ValueError(f"the reference has {self.reference.num_particles} particles and the state {count}")
 
     def _numbers(self) -> tuple[tuple[str, Tensor], ...]:
         return ("positions", self.pos), ("velocities", self.vel), ("entropies", self.entropy)
@@ -70,13 +74,16 @@ class State:
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> State:
         """The same state in another floating type or on another device."""
         pos, vel, entropy = (x.to(dtype=dtype, device=device) for x in (self.pos, self.vel, self.entropy))
-        return State(pos, vel, entropy, None if self.species is None else self.species.to(device=device))
+        species = None if self.species is None else self.species.to(device=device)
+        reference = None if self.reference is None else self.reference.to(dtype=dtype, device=device)
+        return State(pos, vel, entropy, species, reference)
 
     @classmethod
-    def from_frame(cls, traj: Trajectory, frame: int, model: MetriplecticModel) -> State:
+    def from_frame(cls, traj: Trajectory, frame: int, model: MetriplecticModel, *, encode: bool = True) -> State:
         """State of one frame of a trajectory, in the floating type and on the device of the model.
 
-        The entropy comes from the model's encoder, or from the trajectory if the model has none.
+        The entropy comes from the model's encoder; from the trajectory if the model has none, or with ``encode=False``
+        (frames of the model's own rollouts).
 
         Raises:
             ValueError: a frame that does not exist, another dimension, or no source of entropy.
@@ -88,13 +95,18 @@ class State:
         like = {"dtype": model.dtype, "device": model.device}
         pos, vel = traj.positions[frame].to(**like), traj.velocities[frame].to(**like)
         species = None if traj.species is None else traj.species.to(model.device)
-        if model.encoder is None:
+        reference = None if traj.reference is None else traj.reference.to(**like)
+        if model.encoder is None or not encode:
             if traj.entropies is None:
-                raise ValueError("the model has no entropy encoder and the trajectory holds no entropies")
-            return cls(pos, vel, traj.entropies[frame].to(**like), species)
-        pairs = neighbor_pairs(pos, traj.box, model.cutoff, float(traj.times[frame]))
+                raise ValueError(
+                    "the entropy is not to be encoded and the trajectory holds none"
+                    if model.encoder
+                    else "the model has no entropy encoder and the trajectory holds no entropies"
+                )
+            return cls(pos, vel, traj.entropies[frame].to(**like), species, reference)
+        pairs = neighbor_pairs(pos, traj.box, model.cutoff, float(traj.times[frame]), reference=reference)
         with torch.no_grad():
-            return cls(pos, vel, model.encode(pairs, vel, species), species)
+            return cls(pos, vel, model.encode(pairs, vel, species), species, reference)
 
     def with_energy(self, model: MetriplecticModel, pairs: Pairs, energy: float) -> State:
         """The same positions and velocities at another total energy, all entropies moved by one amount.
@@ -111,10 +123,11 @@ class State:
             ValueError: an energy that no entropies give.
         """
         with torch.no_grad():
-            volume = model.configuration(pairs, self.species).volume
+            configuration = model.configuration(pairs, self.species)
+            law, volume = model.law(configuration), configuration.volume
             wanted, entropy = energy - float(model.kinetic_energy(self)), self.entropy
             for _ in range(50):
-                thermo = model.equation_of_state.anywhere(entropy, volume, self.species)
+                thermo = law.anywhere(entropy, volume, self.species)
                 # Newton's step of the sum, at most a heat capacity
                 step = (wanted - thermo.energy.sum()) / thermo.temperature.sum()
                 entropy = (
@@ -134,6 +147,7 @@ class State:
         temperature: float,
         seed: int = 0,
         species: Tensor | None = None,
+        reference: Reference | None = None,
     ) -> State:
         """Velocities and entropies drawn from the canonical ensemble at given positions.
 
@@ -147,6 +161,7 @@ class State:
             temperature: k_B T, in units of energy.
             seed: of the draw.
             species: ``[N]`` or None.
+            reference: neighbours of a solid, or None.
 
         Raises:
             ValueError: a temperature that is not positive, or that no entropy gives.
@@ -160,19 +175,24 @@ class State:
             vel = torch.randn(pos.shape, generator=generator, dtype=torch.float64).to(pos)
             vel = vel * torch.sqrt(temperature / mass)
             vel = vel - (mass * vel).sum(dim=0) / mass.sum()
-            volume = model.configuration(neighbor_pairs(pos, box, model.cutoff), species).volume
+            configuration = model.configuration(neighbor_pairs(pos, box, model.cutoff, reference=reference), species)
             uniform = torch.rand(pos.shape[0], generator=generator, dtype=torch.float64).to(pos)
-            entropy = _draw_entropy(model, volume, species, temperature / model.k_B, uniform)
-        return cls(pos, vel, entropy, species)
+            entropy = _draw_entropy(model, configuration, species, temperature / model.k_B, uniform)
+        return cls(pos, vel, entropy, species, reference)
 
 
 def _draw_entropy(
-    model: MetriplecticModel, volume: Tensor, species: Tensor | None, temperature: Tensor, uniform: Tensor
+    model: MetriplecticModel,
+    configuration: Configuration,
+    species: Tensor | None,
+    temperature: Tensor,
+    uniform: Tensor,
 ) -> Tensor:
     """Entropies from p(S) ∝ exp[(S - U(S, V)/T) / k_B] by inverting its distribution on a grid."""
+    law, volume = model.law(configuration), configuration.volume
     mode = torch.zeros_like(volume)
     for _ in range(100):
-        thermo = model.equation_of_state.anywhere(mode, volume, species)
+        thermo = law.anywhere(mode, volume, species)
         step = thermo.heat_capacity * torch.log(temperature / thermo.temperature)
         mode = mode + torch.clamp(step, -2.0 * thermo.heat_capacity, 2.0 * thermo.heat_capacity)
         if float((step / thermo.heat_capacity).abs().max()) < 1e-6:
@@ -183,9 +203,7 @@ def _draw_entropy(
     offsets = torch.linspace(-8.0, 8.0, 801, dtype=volume.dtype, device=volume.device)
     grid = mode.unsqueeze(1) + width.unsqueeze(1) * offsets
     count = grid.shape[1]
-    flat_species = None if species is None else species.repeat_interleave(count)
-    law = model.equation_of_state
-    energy = law.anywhere(grid.ravel(), volume.repeat_interleave(count), flat_species).energy.view_as(grid)
+    energy = torch.stack([law.anywhere(column, volume, species).energy for column in grid.T], dim=1)
     log_density = (grid - energy / temperature) / model.k_B
     density = torch.exp(log_density - log_density.max(dim=1, keepdim=True).values)
     cumulative = torch.cumulative_trapezoid(density, dim=1)

@@ -79,8 +79,13 @@ def tabulate(
         tolerance: largest error; of C ten times as much.
 
     Raises:
-        ValueError: several species, other terms, an empty range, or a tolerance that no grid meets.
+        ValueError: a solid, several species, other terms, an empty range, or a tolerance that no grid meets.
     """
+    if model.is_solid:
+        raise ValueError(
+            "the model is of a solid, whose forces depend on the reference neighbours of each particle: tables, and "
+            "LAMMPS with them, do not hold those; run it in Python with gnnm-simulate"
+        )
     if model.log_mass.numel() != 1:
         raise ValueError(f"the model has {model.log_mass.numel()} species; tables hold models of one")
     if not isinstance(model.friction, FactorisedFriction):

@@ -22,12 +22,19 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from gnn_metriplectic.models import MetriplecticModel
 from gnn_metriplectic.systems.ideal_gas import IdealGasSystem
 from gnn_metriplectic.systems.molecular import TrajectorySystem
 from gnn_metriplectic.systems.star_polymer import StarPolymerSystem
+from gnn_metriplectic.systems.viscoelastic import ViscoelasticSystem
 from gnn_metriplectic.trajectory import Trajectory, read_trajectory
 
-SYSTEMS = {"ideal_gas": IdealGasSystem, "star_polymer": StarPolymerSystem, "trajectory": TrajectorySystem}
+SYSTEMS = {
+    "ideal_gas": IdealGasSystem,
+    "star_polymer": StarPolymerSystem,
+    "trajectory": TrajectorySystem,
+    "viscoelastic": ViscoelasticSystem,
+}
 SPLITS = ("train", "validation", "test")
 _MANIFEST = "settings.json"
 
@@ -98,6 +105,12 @@ def ensure_dataset(
     else:
         _generate_in_parallel(system, jobs, settings["name"], min(workers or os.cpu_count() or 1, len(jobs)))
     return folder
+
+
+def ground_truth(settings: dict[str, Any]) -> MetriplecticModel | None:
+    """The law of a system's trajectories where it is one of the package's models; errors as in `ensure_dataset`."""
+    system = _system(settings)
+    return system.model() if hasattr(system, "model") else None
 
 
 def read_split(folder: str | os.PathLike[str], split: str) -> dict[str, list[Trajectory]]:

@@ -2,21 +2,40 @@
 
 from gnn_metriplectic.terms.analytic import IdealGas, LucyKernel, SDPDFriction
 from gnn_metriplectic.terms.density import DensityKernel, LearnedKernel
+from gnn_metriplectic.terms.elasticity import (
+    ElasticEnergy,
+    HookeanShear,
+    HookeanVolume,
+    LearnedShear,
+    LearnedVolume,
+    Strained,
+)
 from gnn_metriplectic.terms.energy import EquationOfState, LearnedEquationOfState, Thermo
 from gnn_metriplectic.terms.entropy import EntropyEncoder
 from gnn_metriplectic.terms.friction import Friction, FrictionTerm, LearnedFriction
+from gnn_metriplectic.terms.strain import DeformationGradient, PairStrain, Strain, StrainTerm
 
 __all__ = [
+    "DeformationGradient",
     "DensityKernel",
+    "ElasticEnergy",
     "EntropyEncoder",
     "EquationOfState",
     "Friction",
     "FrictionTerm",
+    "HookeanShear",
+    "HookeanVolume",
     "IdealGas",
     "LearnedEquationOfState",
     "LearnedFriction",
     "LearnedKernel",
+    "LearnedShear",
+    "LearnedVolume",
     "LucyKernel",
+    "PairStrain",
     "SDPDFriction",
+    "Strain",
+    "StrainTerm",
+    "Strained",
     "Thermo",
 ]

@@ -10,19 +10,21 @@ from torch.nn import functional
 
 
 class Thermo(NamedTuple):
-    """State of each particle, all ``[N]``.
+    """State of each particle, ``[N]`` each but the last.
 
     Attributes:
         energy: U.
         temperature: T = dU/dS.
         pressure: P = -dU/dV.
-        heat_capacity: C = T / (dT/dS), at constant volume.
+        heat_capacity: C = T / (dT/dS), at constant volume (and strain).
+        stiffness: of a solid, ``[N, K]``, dU/d(measure) by the measures of its strain.
     """
 
     energy: Tensor
     temperature: Tensor
     pressure: Tensor
     heat_capacity: Tensor
+    stiffness: Tensor | None = None
 
 
 class EquationOfState(nn.Module):

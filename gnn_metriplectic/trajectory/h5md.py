@@ -8,7 +8,9 @@ The layout, version 1.1 of the specification::
                   /velocity   value [T, N, D]     step and time are those of position
                   /entropy    value [T, N]
                   /mass [N]   /species [N]   /id [N]
+    /connectivity/reference [B, 2]                                  reference neighbours of a solid
     /parameters/gnn_metriplectic                                    provenance, as JSON attributes
+                  /prescribed [N]   /reference_displacement [B, D]
 
 ``edges`` are the edge lengths, or the lattice vectors as rows when the box is triclinic or sheared.
 The file opens in MDAnalysis (three dimensions, ``convert_units=False`` unless its units are known there).

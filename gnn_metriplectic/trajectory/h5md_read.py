@@ -10,9 +10,10 @@ from typing import Any
 
 import h5py
 import numpy as np
+import torch
 
-from gnn_metriplectic.geometry.box import Box
-from gnn_metriplectic.trajectory.h5md_write import PROVENANCE
+from gnn_metriplectic.geometry import Box, Reference
+from gnn_metriplectic.trajectory.h5md_write import PROVENANCE, REFERENCE
 from gnn_metriplectic.trajectory.trajectory import Trajectory
 
 
@@ -96,8 +97,18 @@ def _read(path: Path, file: h5py.File) -> Trajectory:
         units=provenance["units"] if "units" in provenance else _units(group),
         forcing=provenance.get("forcing"),
         prescribed=None if prescribed is None else prescribed[()],
+        reference=_reference(file, positions.shape[1]),
         metadata=provenance.get("metadata"),
     )
+
+
+def _reference(file: h5py.File, particles: int) -> Reference | None:
+    displacement = file.get(f"{PROVENANCE}/reference_displacement")
+    if displacement is None:
+        return None
+    index = torch.from_numpy(file[REFERENCE][()].T.copy())
+    reach = float(displacement.attrs["reach"])
+    return Reference(index, torch.from_numpy(displacement[()]), particles, reach)
 
 
 def _provenance(file: h5py.File) -> dict[str, Any]:

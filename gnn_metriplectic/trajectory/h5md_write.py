@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnn_metriplectic.geometry.box import Box
+from gnn_metriplectic.geometry import Box, Reference
 from gnn_metriplectic.trajectory.checks import as_float_tensor, check_frames, check_positive
 from gnn_metriplectic.trajectory.trajectory import Trajectory
 
 PROVENANCE = "parameters/gnn_metriplectic"
+REFERENCE = "connectivity/reference"
 # HDF5 keeps an attribute in the header of its object, which holds at most 64 KiB.
 _ATTRIBUTE_LIMIT = 60_000
 _CHUNK_BYTES = 1 << 18
@@ -45,7 +46,7 @@ class TrajectoryWriter:
 
     Args:
         path: the file; its folder is made if missing, an existing file is replaced on success.
-        box, dt, mass, species, units, forcing, prescribed, metadata: as in ``Trajectory``.
+        box, dt, mass, species, units, forcing, prescribed, reference, metadata: as in ``Trajectory``.
 
     Raises:
         ValueError: for frames whose shape changes or whose values are not finite, or metadata that
@@ -63,12 +64,13 @@ class TrajectoryWriter:
         units: dict[str, str] | None = None,
         forcing: dict[str, Any] | None = None,
         prescribed: Tensor | None = None,
+        reference: Reference | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         self.path = Path(path)
         self.box, self.dt = box, check_positive("dt", dt)
         self.frames = 0
-        self._mass, self._species, self._prescribed = mass, species, prescribed
+        self._mass, self._species, self._prescribed, self._reference = mass, species, prescribed, reference
         self._units = units or {}
         scalar_mass = not (isinstance(mass, Tensor) and mass.ndim) and not hasattr(mass, "__len__")
         self._provenance = {
@@ -187,10 +189,19 @@ class TrajectoryWriter:
             group["species"] = torch.as_tensor(self._species).cpu().numpy()
         if self._prescribed is not None:
             self._file[f"{PROVENANCE}/prescribed"] = torch.as_tensor(self._prescribed).cpu().numpy().astype(bool)
+        if self._reference is not None:
+            self._write_reference(self._reference.to(device="cpu"))
         for name, quantity in (("position/value", "length"), ("velocity/value", "velocity"), ("position/time", "time")):
             # "reduced" is not a unit of H5MD's units module, and readers reject what they cannot parse.
             if self._units.get(quantity, "reduced") != "reduced":
                 group[name].attrs["unit"] = self._units[quantity]
+
+    def _write_reference(self, reference: Reference) -> None:
+        self._file[REFERENCE] = reference.index.T.numpy()
+        # the specification asks a list of tuples to name the particles that it counts
+        self._file[REFERENCE].attrs["particles_group"] = self._particles.ref
+        self._file[f"{PROVENANCE}/reference_displacement"] = reference.displacement.numpy()
+        self._file[f"{PROVENANCE}/reference_displacement"].attrs["reach"] = reference.reach
 
     def _grow(self, name: str, rows: np.ndarray) -> None:
         data = self._particles[name]
@@ -221,7 +232,7 @@ class TrajectoryWriter:
 
 def write_trajectory(path: str | os.PathLike[str], traj: Trajectory) -> None:
     """Write ``traj`` to the H5MD file ``path``; ``read_trajectory`` gives back the same bits."""
-    names = ("box", "dt", "mass", "species", "units", "forcing", "prescribed", "metadata")
+    names = ("box", "dt", "mass", "species", "units", "forcing", "prescribed", "reference", "metadata")
     with TrajectoryWriter(path, **{name: getattr(traj, name) for name in names}) as writer:
         writer.extend(traj.positions, traj.velocities, traj.entropies, traj.times)
 

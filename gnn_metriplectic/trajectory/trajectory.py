@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gnn_metriplectic.geometry.box import Box
+from gnn_metriplectic.geometry import Box, Reference
 from gnn_metriplectic.trajectory.checks import (
     as_float_tensor,
     check_frames,
@@ -39,6 +39,7 @@ class Trajectory:
         units: names of the units, such as ``{"length": "nm", "time": "ps"}``, or None if unknown.
         forcing: the body force as a plain dict, such as ``{"name": "taylor_green", "amplitude": 5.0}``.
         prescribed: ``[N]`` bool, particles whose motion was imposed, or None.
+        reference: neighbours of a solid in its reference configuration, or None for a fluid.
         metadata: provenance as plain JSON values: seed, system, scenario, k_B, temperature, ...
 
     Raises:
@@ -59,6 +60,7 @@ class Trajectory:
     units: dict[str, str] | None = None
     forcing: dict[str, Any] | None = None
     prescribed: Tensor | None = None
+    reference: Reference | None = None
     metadata: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -118,6 +120,14 @@ class Trajectory:
             if values.is_floating_point():
                 raise ValueError(f"{name} is of type {values.dtype}; give integers (species) or bools (prescribed)")
             setattr(self, name, values.to(torch.int64 if name == "species" else torch.bool))
+        if self.reference is not None:
+            self.reference = self.reference.to(device="cpu")
+            count, dimension = self.reference.num_particles, self.reference.displacement.shape[1]
+            if (count, dimension) != (particles, self.box.dimension):
+                raise ValueError(
+                    f"the reference has {count} particles in {dimension} dimensions and the trajectory {particles} in "
+                    f"{self.box.dimension}"
+                )
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -181,11 +191,14 @@ class Trajectory:
         return still
 
     def fingerprint(self) -> str:
-        """16 hexadecimal digits of the SHA-256 of frames, masses, species, box and step."""
+        """16 hexadecimal digits of the SHA-256 of frames, masses, species, reference, box and step."""
         digest = hashlib.sha256(repr((self.box, self.dt, self.mass if isinstance(self.mass, float) else None)).encode())
         for name in ("positions", "velocities", "entropies", "times", "mass", "species", "prescribed"):
             values = getattr(self, name)
             if isinstance(values, Tensor):
                 digest.update(f"{name}{list(values.shape)}{values.dtype}".encode())
+                digest.update(values.contiguous().numpy().data)
+        if self.reference is not None:
+            for values in (self.reference.index, self.reference.displacement):
                 digest.update(values.contiguous().numpy().data)
         return digest.hexdigest()[:16]
