@@ -148,7 +148,8 @@ def _check_start(model: MetriplecticModel, state: State) -> None:
 
 def _check_thermo(frame: Frame) -> None:
     """Raise ValueError where the entropies of the start are beyond what the model can tell a temperature of."""
-    known = torch.stack([torch.isfinite(value) for value in frame.thermo]).all(dim=0) & (frame.thermo.temperature > 0)
+    energy, temperature = frame.thermo.energy, frame.thermo.temperature
+    known = torch.isfinite(energy) & torch.isfinite(temperature) & (temperature > 0)
     if not bool(known.all()):
         bad = int((~known).nonzero()[0])
         raise ValueError(
