@@ -270,21 +270,17 @@ class StructureLaws(_Laws):
         gradient = energy_gradient(model, fluid.state, fluid.box)[2]
         assert mismatch(model.temperature(fluid.state, fluid.pairs), gradient) < self.exact
 
-    def test_shares_of_the_force_come_from_the_energies_of_the_two_ends(self, model, cluster):
+    def test_a_particles_energy_does_the_work_that_motion_takes_from_it(self, model, cluster):
         state, _, pairs = cluster
         poisson, _ = model.brackets(state, pairs)
-        first, second = poisson.share_forces()
 
         def energies(step: Tensor) -> Tensor:
             configuration = model.configuration(pairs.moved(step), state.species)
             return model.thermo(configuration, state.entropy, state.species).energy
 
-        # -dU_i along a motion is the work of the shares of i on that motion
         motion = torch.randn(state.pos.shape, generator=torch.Generator().manual_seed(6), dtype=self.dtype)
         _, rate = torch.func.jvp(energies, (torch.zeros_like(motion),), (motion,))
-        relative = pairs.relative(motion)
-        work = pairs.total_of_ends((first * relative).sum(dim=1), (second * relative).sum(dim=1))
-        assert mismatch(work, -rate) < self.exact
+        assert mismatch(poisson.work(pairs.relative(motion)), -rate) < self.exact
 
     def test_forces_are_differentiable_and_do_not_depend_on_it(self, model, cluster):
         state, box, _ = cluster

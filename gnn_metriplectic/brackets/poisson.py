@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gnn_metriplectic.geometry import Pairs
+from gnn_metriplectic.geometry import Pairs, dot
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,16 @@ class PoissonBracket:
         """P V² of each particle, ``[N]``."""
         return self.pressure * self.volume**2
 
-    def share_forces(self) -> tuple[Tensor, Tensor]:
-        """The parts of the force on i from the energies of i and of j, each ``[E, D]``."""
-        first, second = self.pairs.ends(self.strength)
-        along = -self.slope.unsqueeze(1) * self.pairs.direction
-        return first.unsqueeze(1) * along, second.unsqueeze(1) * along
+    def work(self, relative: Tensor) -> Tensor:
+        """Power that the energy of each particle spends on motion, ``[N]``, at relative velocities ``[E, D]``.
+
+        The part of f_ij that comes from the energy of i does the work -P_i V_i² W' e_ij·v_ij.
+        """
+        return -self.strength * self.pairs.total(self.slope * dot(self.pairs.direction, relative))
 
     def pair_forces(self) -> Tensor:
         """Force f_ij on i of each pair (j feels the opposite), ``[E, D]``."""
-        first, second = self.pairs.ends(self.strength)
-        return (-self.slope * (first + second)).unsqueeze(1) * self.pairs.direction
+        return (-self.slope * self.pairs.sum_of_ends(self.strength)).unsqueeze(1) * self.pairs.direction
 
     def forces(self) -> Tensor:
         """-∂E/∂r, ``[N, D]``."""

@@ -12,8 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gnn_metriplectic.allocator import keep_freed_memory
 from gnn_metriplectic.dynamics.external import Forcing, Prescribed, Thermostat
-from gnn_metriplectic.geometry import Box, Pairs, dot, neighbor_pairs, pair_normals
+from gnn_metriplectic.geometry import Box, Pairs, VerletList, dot, pair_normals
 from gnn_metriplectic.models.metriplectic import Configuration, MetriplecticModel
 from gnn_metriplectic.models.state import State
 from gnn_metriplectic.terms import Thermo
@@ -59,7 +60,9 @@ class Integrator:
         if box.dimension != model.dimension:
             raise ValueError(f"the box has dimension {box.dimension} and the model {model.dimension}")
         self.model, self.box, self.dt, self.seed, self.time = model, box, dt, seed, time
-        self.forcing, self.prescribed, self.thermostat, self.neighbors = forcing, prescribed, thermostat, neighbors
+        self.forcing, self.prescribed, self.thermostat = forcing, prescribed, thermostat
+        self.neighbors = VerletList(box, model.cutoff, backend=neighbors)
+        keep_freed_memory()
 
     def start(self, state: State, step: int = 0) -> Frame:
         """The frame from which `step` goes on; ``step`` numbers the noise."""
@@ -75,8 +78,7 @@ class Integrator:
         return self.time + step * self.dt
 
     def _configuration(self, pos: Tensor, species: Tensor | None, step: int) -> Configuration:
-        pairs = neighbor_pairs(pos, self.box, self.model.cutoff, self._time(step), backend=self.neighbors)
-        return self.model.configuration(pairs, species)
+        return self.model.configuration(self.neighbors.pairs(pos, self._time(step)), species)
 
     def _acceleration(self, pos: Tensor, step: int) -> Tensor | float:
         return 0.0 if self.forcing is None else self.forcing.acceleration(pos, self._time(step))
@@ -134,8 +136,7 @@ class EnergyConserving(Integrator):
         middle = 0.5 * (state.vel + vel)
         for bracket in (poisson, poisson_after):
             relative = bracket.pairs.relative(middle)
-            work = [0.5 * dt * dot(share, relative) for share in bracket.share_forces()]
-            energy = energy - bracket.pairs.total_of_ends(*work)
+            energy = energy - 0.5 * dt * bracket.work(relative)
         heat = -0.5 * dot(impulse, relative)
         flow = dt * dissipative.heat_flow() + heat_noise
         energy = energy + pairs.total_of_ends(heat + flow, heat - flow)
