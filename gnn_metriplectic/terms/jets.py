@@ -43,9 +43,11 @@ class ScalarNetwork(nn.Module):
         hidden = self.layers[0](x.unsqueeze(-1))
         if shift is not None:
             hidden = hidden + shift
-        for layer in self.layers[1:]:
+        for layer in self.layers[1:-1]:
             hidden = layer(functional.silu(hidden))
-        return hidden
+        last = self.layers[-1]
+        # few outputs, stored by columns: twice as fast
+        return torch.addmm(last.bias.unsqueeze(1), last.weight, functional.silu(hidden).T).T
 
     def jet(self, x: Tensor, shift: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Values and slopes d/dx, both ``[M, outputs]``, at ``x`` ``[M]``."""

@@ -1,8 +1,7 @@
 """Affine maps of many rows.
 
-In single precision on a CPU the products are those of oneDNN, which PyTorch has on board for compiled graphs: on AMD
-Zen 5 they take 40 % of the time of MKL's (docs/performance.md). Elsewhere, and in double precision, they are
-PyTorch's own.
+For wide layers in single precision on a CPU, training uses the products of oneDNN, which PyTorch has on board for
+compiled graphs: on AMD Zen 5 they take 40 % of the time of MKL's (docs/decisions.md). Elsewhere they are PyTorch's own.
 """
 
 from __future__ import annotations
@@ -11,17 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+# numbers in a weight from which the product gains more than its new memory costs
+_WIDE = 64 * 64
 _FAST = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x Wᵀ + b: ``[M, n]``, ``[m, n]``, ``[m]`` -> ``[M, m]``."""
     suits = _FAST and x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu" and len(x) > 0
+    suits = suits and weight.numel() >= _WIDE and torch.is_grad_enabled()
     if not suits or torch._C._are_functorch_transforms_active():
         return functional.linear(x, weight, bias)
-    if torch.is_grad_enabled():
-        return _Linear.apply(x, weight, bias)
-    return _product(x, weight, bias)
+    return _Linear.apply(x, weight, bias)
 
 
 class Linear(nn.Linear):
