@@ -167,15 +167,14 @@ def machine(repetitions: int) -> Iterator[Row]:
     x, weight, bias = torch.randn(pairs, width), torch.randn(width, width), torch.randn(width)
     source, sink = torch.ones(numbers), torch.ones(numbers)
     work = 2e-9 * pairs * width**2
-    with torch.no_grad():
-        for name, function, amount, unit in (
-            ("matrix product, as the networks use it", lambda: linear(x, weight, bias), work, "GFlop/s"),
-            ("matrix product, torch.nn.functional.linear", lambda: functional.linear(x, weight, bias), work, "GFlop/s"),
-            ("product of a gradient, Gᵀ X", lambda: x.T @ x, work, "GFlop/s"),
-            ("copy of memory, read and written", lambda: sink.copy_(source), 8e-9 * numbers, "GB/s"),
-        ):
-            rates = [amount / seconds for seconds in repeated(function, repetitions)]
-            yield timed(name, rates, unit=unit)
+    for name, function, amount, unit in (
+        ("matrix product, as the networks use it", lambda: linear(x, weight, bias), work, "GFlop/s"),
+        ("matrix product, torch.nn.functional.linear", lambda: functional.linear(x, weight, bias), work, "GFlop/s"),
+        ("product of a gradient, Gᵀ X", lambda: x.T @ x, work, "GFlop/s"),
+        ("copy of memory, read and written", lambda: sink.copy_(source), 8e-9 * numbers, "GB/s"),
+    ):
+        rates = [amount / seconds for seconds in repeated(function, repetitions)]
+        yield timed(name, rates, unit=unit)
 
 
 def main() -> None:
