@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gnn_metriplectic.geometry import Box, neighbor_pairs, neighbors, pair_normals, transition_pairs
+from gnn_metriplectic.geometry import Box, VerletList, neighbor_pairs, neighbors, pair_normals, transition_pairs
 from gnn_metriplectic.geometry.noise import philox
 
 BOXES = {
@@ -245,6 +245,27 @@ def test_a_cutoff_over_half_the_box_is_an_error(box, limit):
 def test_a_cutoff_is_a_positive_length(cutoff):
     with pytest.raises(ValueError, match="must be a positive length"):
         Box.free(3).check_cutoff(cutoff)
+
+
+def test_pairs_along_a_trajectory_are_those_of_a_search_at_each_step(box):
+    pos, listed = scatter(box), VerletList(box, CUTOFF)
+    generator = torch.Generator().manual_seed(2)
+    for step in range(40):
+        pairs, expected = listed.pairs(pos, 0.01 * step), neighbor_pairs(pos, box, CUTOFF, 0.01 * step)
+        assert torch.equal(pairs.index, expected.index)
+        assert torch.equal(pairs.displacement, expected.displacement)
+        assert (pairs.velocity_shift is None) == (expected.velocity_shift is None)
+        pos = pos + 0.01 * torch.randn(pos.shape, generator=generator, dtype=torch.float64)
+    # Lees-Edwards images move against each other whether particles do or not
+    assert listed.searches == 40 if box.shear_rate else 1 < listed.searches < 20
+
+
+def test_a_list_of_pairs_names_the_particle_whose_position_is_not_finite():
+    pos, listed = torch.rand(5, 3), VerletList(Box.cubic(3.0, 3), CUTOFF)
+    listed.pairs(pos)
+    pos[3, 1] = float("nan")
+    with pytest.raises(ValueError, match="particle 3"):
+        listed.pairs(pos)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

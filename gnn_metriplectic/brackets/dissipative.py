@@ -26,7 +26,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from gnn_metriplectic.geometry import Pairs, dot
+from gnn_metriplectic.geometry import Pairs, columns, dot
 from gnn_metriplectic.terms.energy import Thermo
 from gnn_metriplectic.terms.friction import BULK, HEAT, SHEAR, Friction
 
@@ -34,7 +34,7 @@ from gnn_metriplectic.terms.friction import BULK, HEAT, SHEAR, Friction
 def friction_tensor(squared: Tensor, dimension: int) -> Tensor:
     """(x, y) of G = x I + y e eᵀ, ``[E, 2]``, from (A², B², K²) ``[E, 3]``; linear in them."""
     half = 0.5 * squared[:, SHEAR]
-    return torch.stack([half, half + (squared[:, BULK] - squared[:, SHEAR]) / dimension], dim=1)
+    return columns(half, half + (squared[:, BULK] - squared[:, SHEAR]) / dimension)
 
 
 def apply_tensor(tensor: Tensor, direction: Tensor, vectors: Tensor) -> Tensor:
@@ -48,13 +48,13 @@ def multiply_tensors(*tensors: Tensor) -> Tensor:
     across, along = tensors[0][:, 0], tensors[0].sum(dim=1)
     for tensor in tensors[1:]:
         across, along = across * tensor[:, 0], along * tensor.sum(dim=1)
-    return torch.stack([across, along - across], dim=1)
+    return columns(across, along - across)
 
 
 def invert_tensor(tensor: Tensor) -> Tensor:
     """(x, y) of the inverse of x I + y e eᵀ, ``[E, 2]``."""
     across, along = 1.0 / tensor[:, 0], 1.0 / tensor.sum(dim=1)
-    return torch.stack([across, along - across], dim=1)
+    return columns(across, along - across)
 
 
 def dense_tensor(tensor: Tensor, direction: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ class DissipativeBracket:
             second: what j receives, where it is not the same.
         """
         parts = [
-            torch.cat([tensor[:, :1], tensor[:, 1:] * self.pairs.outer], dim=1)
+            torch.cat([tensor[:, :1].T, (tensor[:, 1:] * self.pairs.outer).T]).T
             for tensor in (first, second)
             if tensor is not None
         ]
@@ -212,7 +212,7 @@ class DissipativeBracket:
         """
         shear = torch.sqrt(0.5 * self.friction.squared[:, SHEAR])
         along = torch.sqrt(self.tensor.sum(dim=1))
-        amplitudes = torch.stack([shear, along - shear], dim=1)
+        amplitudes = columns(shear, along - shear)
         scale = torch.sqrt(2.0 * self.k_B * dt)
         force = scale * apply_tensor(amplitudes, self.pairs.direction, normals[:, :-1])
         return force, scale * torch.sqrt(self.friction.squared[:, HEAT]) * normals[:, -1]

@@ -48,8 +48,7 @@ class PoissonBracket:
 
     def pair_forces(self) -> Tensor:
         """Central force f_ij on i of each pair (j feels the opposite), ``[E, D]``."""
-        first, second = self.pairs.ends(self.strength)
-        return (-self.slope * (first + second)).unsqueeze(1) * self.pairs.direction
+        return (-self.slope * self.pairs.sum_of_ends(self.strength)).unsqueeze(1) * self.pairs.direction
 
     def forces(self) -> Tensor:
         """-∂E/∂r, ``[N, D]``."""

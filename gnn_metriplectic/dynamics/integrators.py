@@ -13,8 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gnn_metriplectic.allocator import keep_freed_memory
 from gnn_metriplectic.dynamics.external import Forcing, Prescribed, Thermostat
-from gnn_metriplectic.geometry import Box, Pairs, dot, neighbor_pairs, pair_normals
+from gnn_metriplectic.geometry import Box, Pairs, VerletList, dot, pair_normals
 from gnn_metriplectic.models.metriplectic import Configuration, MetriplecticModel
 from gnn_metriplectic.models.state import State
 from gnn_metriplectic.terms import Thermo
@@ -60,7 +61,9 @@ class Integrator:
         if box.dimension != model.dimension:
             raise ValueError(f"the box has dimension {box.dimension} and the model {model.dimension}")
         self.model, self.box, self.dt, self.seed, self.time = model, box, dt, seed, time
-        self.forcing, self.prescribed, self.thermostat, self.neighbors = forcing, prescribed, thermostat, neighbors
+        self.forcing, self.prescribed, self.thermostat = forcing, prescribed, thermostat
+        self.neighbors = VerletList(box, model.cutoff, backend=neighbors)
+        keep_freed_memory()
 
     def start(self, state: State, step: int = 0) -> Frame:
         """The frame from which `step` goes on; ``step`` numbers the noise."""
@@ -77,8 +80,9 @@ class Integrator:
 
     def _configuration(self, state: State, pos: Tensor, step: int) -> Configuration:
         """That of the particles of ``state`` at positions ``pos``."""
-        time, reference = self._time(step), state.reference
-        pairs = neighbor_pairs(pos, self.box, self.model.cutoff, time, backend=self.neighbors, reference=reference)
+        pairs, reference = self.neighbors.pairs(pos, self._time(step)), state.reference
+        if reference is not None:
+            pairs = replace(pairs, bonds=reference.bonds(pos, self.box))
         return self.model.configuration(pairs, state.species)
 
     def _acceleration(self, pos: Tensor, step: int) -> Tensor | float:

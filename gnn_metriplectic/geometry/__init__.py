@@ -1,17 +1,21 @@
 """Boxes, neighbour pairs and reproducible pair noise."""
 
 from gnn_metriplectic.geometry.box import Box
-from gnn_metriplectic.geometry.neighbors import Pairs, batch_pairs, neighbor_pairs, transition_pairs
+from gnn_metriplectic.geometry.neighbors import Pairs, batch_pairs, by_blocks, neighbor_pairs, transition_pairs
 from gnn_metriplectic.geometry.noise import pair_normals
 from gnn_metriplectic.geometry.reference import Bonds, Reference
-from gnn_metriplectic.geometry.vectors import dot
+from gnn_metriplectic.geometry.vectors import columns, dot
+from gnn_metriplectic.geometry.verlet import VerletList
 
 __all__ = [
     "Bonds",
     "Box",
     "Pairs",
     "Reference",
+    "VerletList",
     "batch_pairs",
+    "by_blocks",
+    "columns",
     "dot",
     "neighbor_pairs",
     "pair_normals",

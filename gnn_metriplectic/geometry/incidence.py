@@ -6,6 +6,7 @@ import math
 import warnings
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,8 +21,15 @@ _TRANSPOSED = {
 }
 
 
+# results on pairs with up to so many columns are stored by columns
+NARROW = 32
+
+
 class Incidence:
     """Which particles each pair joins. All operations are linear and differentiable any number of times.
+
+    Narrow results on pairs, such as vectors, are stored by columns: operations on ``[E, D]`` with ``[E, 1]`` then
+    run along the pairs, five times as fast as along so short an axis.
 
     Args:
         index: ``[2, E]`` int64, the particles i and j of each pair.
@@ -59,11 +67,14 @@ class Incidence:
     def product(self, name: str, values: Tensor) -> Tensor:
         """An operation on a matrix of values, without its gradient."""
         if name == "gather":
-            return values.index_select(0, self._ends)
+            return values.T.index_select(1, self._ends).T
+        if name in ("spread", "difference") and values.shape[1] <= NARROW:
+            first, second = (values.T.index_select(1, end) for end in self.index)
+            return (first.add_(second) if name == "spread" else first.sub_(second)).T
         key = name, values.dtype
         if key not in self._matrices:
             self._matrices[key] = self._matrix(*key)
-        return self._matrices[key] @ values
+        return self._matrices[key] @ values.contiguous()
 
     @cached_property
     def _ends(self) -> Tensor:
@@ -72,7 +83,7 @@ class Incidence:
     @cached_property
     def _rows(self) -> tuple[Tensor, Tensor]:
         """Row pointers ``[N + 1]`` and the ends ``[2 E]`` in the order of their particles."""
-        order = torch.argsort(self._ends, stable=True)
+        order = _sorting(self._ends)
         pointers = torch.zeros(self.num_particles + 1, dtype=torch.int32, device=order.device)
         pointers[1:] = torch.bincount(self._ends, minlength=self.num_particles).cumsum(0)
         return pointers, order
@@ -93,6 +104,15 @@ class Incidence:
         return _csr(pointers, torch.where(first, order, order - count), values, (self.num_particles, count))
 
 
+def _sorting(keys: Tensor) -> Tensor:
+    """The order that sorts non-negative integers ``[M]``, equal ones as they come."""
+    bits = len(keys).bit_length()
+    unique = keys << bits | torch.arange(len(keys), device=keys.device)
+    # NumPy's vectorised sort takes a tenth of the time of torch.argsort
+    ordered = torch.from_numpy(np.sort(unique.numpy())) if unique.device.type == "cpu" else torch.sort(unique).values
+    return ordered & ((1 << bits) - 1)
+
+
 def _csr(pointers: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
@@ -102,8 +122,11 @@ def _csr(pointers: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int
 
 def _apply(values: Tensor, incidence: Incidence, name: str) -> Tensor:
     """An operation on values with any trailing dimensions."""
-    result = _Linear.apply(values.reshape(values.shape[0], math.prod(values.shape[1:])), incidence, name)
-    return result.reshape(result.shape[0], *values.shape[1:])
+    matrix = values if values.dim() == 2 else values.reshape(values.shape[0], math.prod(values.shape[1:]))
+    # rollouts take no gradient, and applying the function takes as long as a product of a thousand particles
+    traced = torch.is_grad_enabled() or torch._C._are_functorch_transforms_active()
+    result = _Linear.apply(matrix, incidence, name) if traced else incidence.product(name, matrix)
+    return result if values.dim() == 2 else result.reshape(result.shape[0], *values.shape[1:])
 
 
 class _Linear(torch.autograd.Function):

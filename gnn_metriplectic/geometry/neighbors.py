@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from importlib.util import find_spec
@@ -50,12 +50,14 @@ class Pairs:
     def direction(self) -> Tensor:
         """Unit vectors e_ij, ``[E, D]``; zero where two particles coincide."""
         tiny = torch.finfo(self.displacement.dtype).tiny
-        return self.displacement / self.distance.clamp(min=tiny).unsqueeze(-1)
+        # stored by columns (see `Incidence`)
+        return self.displacement.T.contiguous().T / self.distance.clamp(min=tiny).unsqueeze(-1)
 
     @cached_property
     def outer(self) -> Tensor:
         """e eᵀ row by row, ``[E, D²]``."""
-        return (self.direction.unsqueeze(2) * self.direction.unsqueeze(1)).flatten(1)
+        rows = self.direction.T
+        return (rows.unsqueeze(1) * rows.unsqueeze(0)).flatten(0, 1).T
 
     @property
     def num_pairs(self) -> int:
@@ -116,6 +118,32 @@ class Pairs:
         return Pairs(self.index[:, mask], self.displacement[mask], self.num_particles, shift, self.volume, self.bonds)
 
 
+# pairs a block: what a network makes of them stays in the cache, and in memory that is used again
+BLOCK = 1 << 16
+
+
+def by_blocks(function: Callable[..., Sequence[Tensor]], pairs: Pairs, *on_pairs: Tensor) -> list[Tensor]:
+    """What ``function`` gives on pairs and values on pairs ``[E, ...]``, where each pair is on its own.
+
+    Without gradient it is called on blocks of pairs, so that its memory does not grow with their number.
+
+    Args:
+        function: (`Pairs`, values ``[e, ...]``) -> tensors ``[e]`` or ``[e, n]``.
+        pairs: all of them.
+        on_pairs: values ``[E, ...]``.
+    """
+    if torch.is_grad_enabled() or pairs.num_pairs <= BLOCK:
+        return list(function(pairs, *on_pairs))
+    found = []
+    for start in range(0, pairs.num_pairs, BLOCK):
+        part = slice(start, start + BLOCK)
+        shift = None if pairs.velocity_shift is None else pairs.velocity_shift[part]
+        block = Pairs(pairs.index[:, part], pairs.displacement[part], pairs.num_particles, shift, pairs.volume)
+        found.append(function(block, *(values[part] for values in on_pairs)))
+    # stored by columns (see `Incidence`)
+    return [torch.cat([x.movedim(0, -1) for x in parts], dim=-1).movedim(-1, 0) for parts in zip(*found, strict=True)]
+
+
 def neighbor_pairs(
     pos: Tensor,
     box: Box,
@@ -143,17 +171,22 @@ def neighbor_pairs(
         ValueError: wrong dimension, non-finite positions, a cutoff over half the box, or a reference of another
             number of particles.
     """
+    check_positions(pos, box)
+    box.check_cutoff(cutoff)
+    pairs = _pairs_within(pos, box, cutoff, time, backend)
+    return pairs if reference is None else replace(pairs, bonds=reference.bonds(pos, box))
+
+
+def check_positions(pos: Tensor, box: Box) -> None:
+    """Raise ValueError unless positions are finite and of the dimension of the box."""
     if pos.dim() != 2 or pos.shape[1] != box.dimension:
         raise ValueError(
             f"positions have shape {tuple(pos.shape)}; a box of dimension {box.dimension} needs [N, {box.dimension}]"
         )
-    box.check_cutoff(cutoff)
     if not torch.isfinite(pos).all():
         bad = int((~torch.isfinite(pos)).any(dim=1).nonzero()[0])
         where = pos[bad].tolist()
         raise ValueError(f"position of particle {bad} is {where}: the simulation has blown up or the input is damaged")
-    pairs = _pairs_within(pos, box, cutoff, time, backend)
-    return pairs if reference is None else replace(pairs, bonds=reference.bonds(pos, box))
 
 
 def transition_pairs(
@@ -202,20 +235,30 @@ def batch_pairs(items: Sequence[Pairs]) -> Pairs:
 
 def _pairs_within(pos: Tensor, box: Box, radius: float, time: float, backend: str) -> Pairs:
     """All pairs of images closer than ``radius``, i < j, in the order of (i, j, image)."""
+    index, shift = images_within(pos, box, radius, time, backend)
+    displacement = pos.index_select(0, index[0]) - pos.index_select(0, index[1])
+    velocity_shift = None
+    if not box.is_free:
+        displacement = displacement - image_offset(shift, box, time, pos)
+    if box.shear_rate:
+        velocity_shift = torch.zeros_like(displacement)
+        velocity_shift[:, 0] = -box.velocity_gradient * shift[:, 1].to(pos.dtype)
+    return Pairs(index, displacement, pos.shape[0], velocity_shift, None if box.is_free else box.volume)
+
+
+def images_within(pos: Tensor, box: Box, radius: float, time: float, backend: str) -> tuple[Tensor, Tensor]:
+    """Images closer than ``radius``: particles i < j ``[2, E]``, and by how many cells j is moved ``[E, D]``."""
     first, second, shift = _search(backend, pos.device)(pos.detach(), box, radius, time)
     swap = first > second
     index = torch.stack([torch.where(swap, second, first), torch.where(swap, first, second)])
     shift = torch.where(swap.unsqueeze(1), -shift, shift)
     order = torch.argsort(index[0] * pos.shape[0] + index[1], stable=True)
-    index, shift = index.index_select(1, order), shift.index_select(0, order)
-    displacement = pos.index_select(0, index[0]) - pos.index_select(0, index[1])
-    velocity_shift = None
-    if not box.is_free:
-        displacement = displacement - (shift.double() @ box.lattice_at(time).to(pos.device)).to(pos.dtype)
-    if box.shear_rate:
-        velocity_shift = torch.zeros_like(displacement)
-        velocity_shift[:, 0] = -box.velocity_gradient * shift[:, 1].to(pos.dtype)
-    return Pairs(index, displacement, pos.shape[0], velocity_shift, None if box.is_free else box.volume)
+    return index.index_select(1, order), shift.index_select(0, order)
+
+
+def image_offset(shift: Tensor, box: Box, time: float, like: Tensor) -> Tensor:
+    """What images moved by ``shift`` ``[E, D]`` cells are moved by in space, ``[E, D]``, in the type of ``like``."""
+    return (shift.double() @ box.lattice_at(time).to(like.device)).to(like.dtype)
 
 
 def _search(backend: str, device: torch.device):

@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+from gnn_metriplectic.geometry.vectors import columns
+
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _WORD = 0xFFFFFFFF
@@ -30,11 +32,14 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(_ROUNDS):
-        # the product wraps at 64 bits, which keeps all its bits; the mask undoes the sign extension
+        # the product wraps at 64 bits, which keeps all its bits; what stands above the low word, sign extension or
+        # the product itself, is masked where a word is multiplied next
         p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
-        c0, c1, c2, c3 = (p1 >> 32 & _WORD) ^ c1 ^ k0, p1 & _WORD, (p0 >> 32 & _WORD) ^ c3 ^ k1, p0 & _WORD
+        c0 = (p1 >> 32).bitwise_xor_(c1).bitwise_xor_(k0).bitwise_and_(_WORD)
+        c2 = (p0 >> 32).bitwise_xor_(c3).bitwise_xor_(k1).bitwise_and_(_WORD)
+        c1, c3 = p1, p0
         k0, k1 = (k0 + _WEYL[0]) & _WORD, (k1 + _WEYL[1]) & _WORD
-    return c0, c1, c2, c3
+    return c0, c1 & _WORD, c2, c3 & _WORD
 
 
 def pair_normals(index: Tensor, seed: int, step: int, count: int, *, tags: Tensor | None = None) -> Tensor:
@@ -62,10 +67,14 @@ def pair_normals(index: Tensor, seed: int, step: int, count: int, *, tags: Tenso
     first, second = index if tags is None else tags[index]
     low, high = torch.minimum(first, second), torch.maximum(first, second)
     words = philox((low, high, torch.full_like(low, step), torch.zeros_like(low)), (seed & _WORD, seed >> 32))
-    uniform = [(word.double() + 0.5) / 2.0**32 for word in words]
     normals = []
-    for u, v in (uniform[:2], uniform[2:]):  # Box and Muller
-        radius, angle = torch.sqrt(-2.0 * torch.log(u)), 2.0 * math.pi * v
+    for u, v in (words[:2], words[2:]):  # Box and Muller
+        radius, angle = torch.sqrt(-2.0 * torch.log(_uniform(u))), 2.0 * math.pi * _uniform(v)
+        # odd in the exchange of the two particles
+        radius = torch.where(first < second, radius, -radius)
         normals += [radius * torch.cos(angle), radius * torch.sin(angle)]
-    sign = torch.where(first < second, 1.0, -1.0).to(torch.float64)
-    return torch.stack(normals[:count], dim=1) * sign.unsqueeze(1)
+    return columns(*normals[:count])
+
+
+def _uniform(word: Tensor) -> Tensor:
+    return (word.double() + 0.5) / 2.0**32

@@ -1,8 +1,14 @@
-"""Products of vectors, row by row."""
+"""Vectors, a row each, and their products."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+
+
+def columns(*values: Tensor) -> Tensor:
+    """``[M]`` each -> ``[M, n]``, stored by columns."""
+    return torch.stack(values).T
 
 
 def dot(first: Tensor, second: Tensor) -> Tensor:

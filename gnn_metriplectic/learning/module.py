@@ -10,6 +10,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 from torch_geometric.utils import scatter
 
+from gnn_metriplectic.allocator import keep_freed_memory
 from gnn_metriplectic.geometry import Pairs
 from gnn_metriplectic.learning.likelihood import RESIDUALS, negative_log_likelihood
 from gnn_metriplectic.learning.transitions import pairs_of
@@ -178,6 +179,9 @@ class MetriplecticModule(lightning.LightningModule):
         values = values.clone()
         torch.distributed.all_reduce(values)
         return values / self.trainer.world_size
+
+    def on_fit_start(self) -> None:
+        keep_freed_memory()
 
     def on_train_epoch_start(self) -> None:
         self.model.forget()

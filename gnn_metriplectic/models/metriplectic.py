@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from gnn_metriplectic.brackets import DissipativeBracket, PoissonBracket
 from gnn_metriplectic.brackets.elastic import ElasticForces
 from gnn_metriplectic.brackets.poisson import poisson_matrix
-from gnn_metriplectic.geometry import Pairs
+from gnn_metriplectic.geometry import Pairs, by_blocks
 from gnn_metriplectic.models.state import State
 from gnn_metriplectic.terms import (
     DensityKernel,
     ElasticEnergy,
     EntropyEncoder,
     EquationOfState,
+    Friction,
     FrictionTerm,
     Strain,
     Strained,
@@ -199,9 +200,13 @@ class MetriplecticModel(nn.Module):
     def dissipative(self, configuration: Configuration, thermo: Thermo, species: Tensor | None) -> DissipativeBracket:
         """The irreversible bracket."""
         pairs, volume, slope, *_ = configuration
-        friction = self.friction(pairs, thermo.temperature, self.k_B / thermo.heat_capacity, volume, slope, species)
+        fluctuation = self.k_B / thermo.heat_capacity
+
+        def friction(block: Pairs, slope: Tensor) -> Friction:
+            return self.friction(block, thermo.temperature, fluctuation, volume, slope, species)
+
         mass = self.masses(pairs.num_particles, species)
-        return DissipativeBracket(pairs, friction, thermo, mass, self.k_B)
+        return DissipativeBracket(pairs, Friction(*by_blocks(friction, pairs, slope)), thermo, mass, self.k_B)
 
     def brackets(self, state: State, pairs: Pairs) -> tuple[PoissonBracket, DissipativeBracket]:
         """Both brackets at a state."""

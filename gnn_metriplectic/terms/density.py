@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gnn_metriplectic.geometry import Pairs
+from gnn_metriplectic.geometry import Pairs, by_blocks
 from gnn_metriplectic.terms.jets import ScalarNetwork, SpeciesShift
 
 
@@ -32,7 +32,7 @@ class DensityKernel(nn.Module):
 
         Español and Revenga, Phys. Rev. E 67, 026705 (2003), eq. 12.
         """
-        value, slope = self(pairs, species)
+        value, slope = by_blocks(lambda block: self(block, species), pairs)
         density = self.at_zero(pairs, species) + pairs.total(value)
         return 1.0 / density, slope
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gnn_metriplectic.terms.linear import linear
+
 
 class Thermo(NamedTuple):
     """State of each particle, ``[N]`` each but the last.
@@ -146,9 +148,9 @@ class LearnedEquationOfState(EquationOfState):
         w1, w2, w3 = (functional.softplus(w) for w in (self.first, self.second, self.last))
         z = x @ w1.T + self.first_bias
         gate = torch.sigmoid(z)
-        tangents = torch.stack([gate * w1[:, 0], gate * w1[:, 1], gate * (1.0 - gate) * w1[:, 0] ** 2])
-        z = functional.softplus(z) @ w2.T + self.second_bias
-        along_s, along_log, curve = tangents @ w2.T
+        tangents = torch.cat([gate * w1[:, 0], gate * w1[:, 1], gate * (1.0 - gate) * w1[:, 0] ** 2])
+        z = linear(functional.softplus(z), w2, self.second_bias)
+        along_s, along_log, curve = linear(tangents, w2).chunk(3)
         gate = torch.sigmoid(z)
         curve = gate * curve + gate * (1.0 - gate) * along_s**2
         return functional.softplus(z) @ w3, (gate * along_s) @ w3, (gate * along_log) @ w3, curve @ w3

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gnn_metriplectic.geometry import Pairs, dot
 from gnn_metriplectic.terms.jets import SpeciesShift
+from gnn_metriplectic.terms.linear import Linear, linear
 
 
 class EntropyEncoder(nn.Module):
@@ -28,10 +29,10 @@ class EntropyEncoder(nn.Module):
         if hops < 1:
             raise ValueError(f"the entropy encoder has {hops} hops; it needs at least 1")
         self.cutoff, self.speed = cutoff, speed
-        self.lift = nn.Linear(3, width)
+        self.lift = Linear(3, width)
         self.shift = SpeciesShift(species, width)
-        self.messages = nn.ModuleList(nn.Linear(width, width) for _ in range(hops))
-        self.updates = nn.ModuleList(nn.Linear(width + (width if k else 0), width) for k in range(hops))
+        self.messages = nn.ModuleList(Linear(width, width) for _ in range(hops))
+        self.updates = nn.ModuleList(Linear(width + (width if k else 0), width) for k in range(hops))
         self.head = nn.Linear(width, 1)
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("variance", torch.ones(()))
@@ -59,7 +60,7 @@ class EntropyEncoder(nn.Module):
                 edge = edge + pairs.sum_of_ends(node)
             # the message is affine, so that it is applied to the sum: once a particle, not once a pair
             heard = pairs.total(window * nn.functional.silu(edge))
-            gathered = (heard @ message.weight.T + weight * message.bias) / (0.1 + weight)
+            gathered = (linear(heard, message.weight) + weight * message.bias) / (0.1 + weight)
             node = nn.functional.silu(update(gathered if node is None else torch.cat([gathered, node], dim=1)))
         return self.head(node).squeeze(1)
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gnn_metriplectic.geometry import Pairs, dot
+from gnn_metriplectic.geometry import Pairs
 from gnn_metriplectic.terms.jets import ScalarNetwork, SpeciesShift
 
 SHEAR, BULK, HEAT = range(3)
@@ -88,17 +88,22 @@ class FactorisedFriction(FrictionTerm):
     ) -> Friction:
         rho = pairs.distance / self.cutoff
         ends = (None, None) if species is None else pairs.ends(species)
-        radial = self.radial(rho, self.shift(*ends)).view(-1, 3, self.rank)
+        radial = self.radial(rho, self.shift(*ends)).T.reshape(3, self.rank, pairs.num_pairs)
         value, by_log = self.thermal.jet(torch.log(temperature / self.temperature_scale))
         change = by_log * (fluctuation / temperature).unsqueeze(1)
         # φ_k (g_k(T_i) + g_k(T_j)) and φ_k (∂_i g_k ± ∂_j g_k) are sums over the ends before they meet φ
-        both = pairs.sum_of_ends(torch.stack([value, change], dim=2)).view(-1, 3, self.rank - 1, 2)
-        exponent, ito = (radial[:, :, None, 1:] @ both).squeeze(2).unbind(dim=2)
-        opposed = pairs.difference_of_ends(change.view(-1, 3, self.rank - 1)[:, HEAT])
-        ito = torch.cat([ito[:, :HEAT], dot(radial[:, HEAT, 1:], opposed).unsqueeze(1)], dim=1)
-        window = (1.0 - rho * rho).clamp(min=0.0).unsqueeze(1)
-        squared = self.squared_scale * window**2 * torch.exp(2.0 * (2.0 * radial[:, :, 0] + exponent))
-        return Friction(squared, 2.0 * squared * ito)
+        alike, opposed = change.split([HEAT * (self.rank - 1), self.rank - 1], dim=1)
+        both = pairs.sum_of_ends(torch.cat([value, alike], dim=1)).T
+        change = torch.cat([both[value.shape[1] :], pairs.difference_of_ends(opposed).T])
+        exponent = self._product(radial, both[: value.shape[1]])
+        window = (1.0 - rho * rho).clamp(min=0.0)
+        squared = self.squared_scale.unsqueeze(1) * window**2 * torch.exp(2.0 * (2.0 * radial[:, 0] + exponent))
+        return Friction(squared.T, (2.0 * squared * self._product(radial, change)).T)
+
+    @staticmethod
+    def _product(radial: Tensor, thermal: Tensor) -> Tensor:
+        """Σ_k φ_k g_k over k > 0, ``[3, E]``, of φ ``[3, rank, E]`` and g ``[3 (rank - 1), E]``."""
+        return (radial[:, 1:] * thermal.reshape(3, radial.shape[1] - 1, radial.shape[2])).sum(dim=1)
 
 
 # A², B², K² go with the temperatures of both ends to these powers before anything is learned: friction coefficients
@@ -123,28 +128,29 @@ class RadialFeatures(nn.Module):
 
     def forward(self, rho: Tensor, shift: Tensor | None = None) -> Tensor:
         """``[E, 3 (rank + 1)]`` at ``rho`` ``[E]``."""
-        return self._features(self.network(rho * rho, shift))[0]
+        learned = self.network(rho * rho, shift)
+        return self._laid_out(learned[:, :-1], self._limited(learned[:, -1:]), self.power)
 
     def jet(self, rho: Tensor, shift: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Values and slopes, both ``[E, 3 (rank + 1)]``."""
         value, slope = self.network.jet(rho * rho, shift)
-        value, gain = self._features(value)
-        slope = self._laid_out(2.0 * rho.unsqueeze(1) * torch.cat([slope[:, :-1], gain * slope[:, -1:]], dim=1))
-        return value, slope
+        slope = 2.0 * rho.unsqueeze(1) * slope
+        heat = value[:, -1:]
+        gain = torch.sigmoid(self.most - heat)
+        return (
+            self._laid_out(value[:, :-1], self._limited(heat), self.power),
+            self._laid_out(slope[:, :-1], gain * slope[:, -1:], torch.zeros_like(self.power)),
+        )
 
-    def _features(self, learned: Tensor) -> tuple[Tensor, Tensor]:
-        """φ from the outputs of the network ``[E, 2 rank + 1]``, and the slope ``[E, 1]`` of the limited one."""
-        free, heat = learned[:, :-1], learned[:, -1:]
-        limited = self.most - nn.functional.softplus(self.most - heat)
-        value = self._laid_out(torch.cat([free, limited], dim=1))
-        value.view(-1, 3, self.rank + 1)[:, :, -1] = self.power
-        return value, torch.sigmoid(self.most - heat)
+    def _limited(self, heat: Tensor) -> Tensor:
+        return self.most - nn.functional.softplus(self.most - heat)
 
-    def _laid_out(self, columns: Tensor) -> Tensor:
-        """Those of A and B, then the one of K, each row with its places for the rest, ``[E, 3 (rank + 1)]``."""
-        free = nn.functional.pad(columns[:, :-1].view(-1, 2, self.rank), (0, 1))
-        heat = nn.functional.pad(columns[:, -1:], (0, self.rank))
-        return torch.cat([free.flatten(1), heat], dim=1)
+    def _laid_out(self, free: Tensor, heat: Tensor, last: Tensor) -> Tensor:
+        """Rows of A, B and K ``[E, 3 (rank + 1)]``: learned functions, of which K has one, and a constant ``[3]``."""
+        shear, bulk = free.T.chunk(2)
+        ends = last.unsqueeze(1).expand(3, len(free)).split(1)
+        nothing = free.new_zeros(self.rank - 1, len(free))
+        return torch.cat([shear, ends[0], bulk, ends[1], heat.T, nothing, ends[2]]).T
 
 
 class ThermalFeatures(nn.Module):

@@ -36,6 +36,13 @@ class CubicSpline(nn.Module):
         self.interval = interval
         self.register_buffer("value", value)
         self.register_buffer("slope", slope)
+        # powers of the place within a cell, so that one row is read for each number
+        width = (interval[1] - interval[0]) / self.intervals
+        rise, left, right = value.diff(dim=0), width * slope[:-1], width * slope[1:]
+        coefficients = torch.stack(
+            [value[:-1], left, 3.0 * rise - 2.0 * left - right, left + right - 2.0 * rise], dim=1
+        )
+        self.register_buffer("coefficients", coefficients.flatten(1), persistent=False)
 
     @classmethod
     def through(cls, jet: Callable[[Tensor], tuple[Tensor, Tensor]], interval: Interval, intervals: int) -> CubicSpline:
@@ -49,21 +56,22 @@ class CubicSpline(nn.Module):
 
     def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
         """Values ``[E, M]`` at ``x`` ``[E]``; ``shift`` is None, as with a network of one species."""
-        return self.jet(x)[0]
+        (c0, c1, c2, c3), t, _ = self._cells(x)
+        return torch.addcmul(c0, t, torch.addcmul(c1, t, torch.addcmul(c2, t, c3)))
 
     def jet(self, x: Tensor, shift: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Values and slopes d/dx, both ``[E, M]``."""
-        cell, t, width = _locate(x, self.interval, self.intervals)
-        t = t.unsqueeze(1)
-        left, right = self.value[cell], self.value[cell + 1]
-        rise = right - left
-        left_slope, right_slope = width * self.slope[cell], width * self.slope[cell + 1]
-        c2 = 3.0 * rise - 2.0 * left_slope - right_slope
-        c3 = left_slope + right_slope - 2.0 * rise
-        value = left + t * (left_slope + t * (c2 + t * c3))
+        (c0, c1, c2, c3), t, width = self._cells(x)
+        value = c0 + t * (c1 + t * (c2 + t * c3))
         inside = ((x >= self.interval[0]) & (x <= self.interval[1])).unsqueeze(1)
-        slope = torch.where(inside, (left_slope + t * (2.0 * c2 + 3.0 * t * c3)) / width, 0.0)
+        slope = torch.where(inside, (c1 + t * (2.0 * c2 + 3.0 * t * c3)) / width, 0.0)
         return value, slope
+
+    def _cells(self, x: Tensor) -> tuple[tuple[Tensor, ...], Tensor, float]:
+        """Coefficients ``[E, M]`` of the powers 0 to 3, the place ``[E, 1]`` in the cell, and the width of cells."""
+        cell, t, width = _locate(x, self.interval, self.intervals)
+        coefficients = self.coefficients.index_select(0, cell)
+        return coefficients.chunk(4, dim=1), t.unsqueeze(1), width
 
 
 class TabulatedKernel(DensityKernel):
@@ -157,6 +165,12 @@ class TabulatedEquationOfState(EquationOfState):
             raise ValueError(f"range is {range!r}; choose one of {RANGES}")
         self.entropy, self.log_volume, self.range, self.outside = entropy, log_volume, range, 0
         self.register_buffer("nodes", nodes)
+        # the nodes of each cell side by side, ``[m n, 36]``, so that one row is read for each particle
+        corners = nodes.unfold(0, 2, 1).unfold(1, 2, 1)  # [m, n, S, ln V, corner in S, corner in ln V]
+        self.register_buffer("cells", corners.permute(0, 1, 4, 2, 5, 3).reshape(-1, 36), persistent=False)
+        widths = [(y[1] - y[0]) / n for y, n in zip((entropy, log_volume), self.intervals, strict=True)]
+        self.register_buffer("along_entropy", _quintics(widths[0], 3).to(nodes.dtype), persistent=False)
+        self.register_buffer("along_volume", _quintics(widths[1], 2).to(nodes.dtype), persistent=False)
 
     @classmethod
     def of(
@@ -192,17 +206,13 @@ class TabulatedEquationOfState(EquationOfState):
     def anywhere(self, entropy: Tensor, volume: Tensor, species: Tensor | None = None) -> Thermo:
         """As ``forward``, without a look at the range."""
         x = torch.log(volume)
-        (i, s, width), (j, t, height) = (
+        (i, s, _), (j, t, _) = (
             _locate(y, interval, n)
             for y, interval, n in zip((entropy, x), (self.entropy, self.log_volume), self.intervals, strict=True)
         )
-        corner = torch.arange(2, device=volume.device)
-        nodes = self.nodes[(i[:, None] + corner)[:, :, None], (j[:, None] + corner)[:, None, :]]
-        scale = [nodes.new_tensor([1.0, h, h * h]) for h in (width, height)]
-        nodes = nodes * scale[0][:, None] * scale[1]
-        nodes = nodes.permute(0, 1, 3, 2, 4).reshape(-1, 6, 6)
-        along_s = torch.stack([_quintic(s, order) / width**order for order in (0, 1, 2)], dim=1)
-        along_x = torch.stack([_quintic(t, order) / height**order for order in (0, 1)], dim=2)
+        nodes = self.cells.index_select(0, i * self.intervals[1] + j).view(-1, 6, 6)
+        along_s = (_powers(s) @ self.along_entropy).view(-1, 3, 6)
+        along_x = (_powers(t) @ self.along_volume).view(-1, 2, 6).transpose(1, 2)
         # derivatives by S (0 to 2 times) and by ln V (0 and 1 times) at the nearest point of the rectangle
         (u, u_x), (u_s, u_sx), (u_ss, u_ssx) = ((along_s @ nodes @ along_x)[:, k].unbind(1) for k in (0, 1, 2))
         beyond_s = entropy - torch.clamp(entropy, *self.entropy)
@@ -278,13 +288,22 @@ _QUINTIC = (
 )
 
 
-def _quintic(t: Tensor, order: int) -> Tensor:
-    """The six functions, or their derivatives of an order, ``[M, 6]`` at ``t`` ``[M]``."""
-    coefficients = t.new_tensor(_QUINTIC)
-    for _ in range(order):
-        coefficients = coefficients[:, 1:] * torch.arange(1.0, coefficients.shape[1], dtype=t.dtype, device=t.device)
-    powers = torch.stack([t**k for k in range(coefficients.shape[1])], dim=1)
-    return powers @ coefficients.T
+def _powers(t: Tensor) -> Tensor:
+    """Powers 0 to 5, ``[M, 6]``, of ``t`` ``[M]``."""
+    square = t * t
+    return torch.stack([torch.ones_like(t), t, square, square * t, square * square, square * square * t], dim=1)
+
+
+def _quintics(width: float, orders: int) -> Tensor:
+    """Powers to derivatives of the six functions on cells of a width, ``[6, 6 orders]``: 0 times, then once, ..."""
+    # of the function that takes the k-th derivative at a node
+    coefficients = torch.tensor(_QUINTIC, dtype=torch.float64) * width ** torch.tensor([0.0, 1.0, 2.0] * 2)[:, None]
+    columns = []
+    for order in range(orders):
+        columns.append(coefficients.T / width**order)
+        higher = coefficients[:, 1:] * torch.arange(1.0, 6.0, dtype=torch.float64)
+        coefficients = torch.nn.functional.pad(higher, (0, 1))
+    return torch.cat(columns, dim=1)
 
 
 def _line(distance: Tensor) -> Pairs:
