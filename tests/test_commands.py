@@ -458,7 +458,7 @@ STILL = gm.Prescribed(torch.ones(7, dtype=torch.bool), lambda time: (torch.zeros
             {"state": with_value("entropy", -1e6)},
             "particle 5 starts with entropy -1e.06, at which the model has no temp",
         ),
-        ({"prescribed": STILL}, "the mask of prescribed particles has length 7 and the state 12"),
+        ({"prescribed": STILL}, r"the prescribed mask has shape \[7\]; the state has 12 particles"),
     ],
 )
 def test_simulate_refuses_settings_and_leaves_no_file(tmp_path, changes, message):

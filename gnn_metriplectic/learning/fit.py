@@ -273,6 +273,8 @@ def _trajectories(name: str, given: Trajectory | Sequence[Trajectory]) -> list[T
     if isinstance(given, (str, os.PathLike)):
         raise ValueError(f"{name} is the path {os.fspath(given)!r}: give the trajectory, as by gm.read_trajectory")
     found = list(given) if isinstance(given, Iterable) else [given]
+    if not found:
+        raise ValueError(f"{name}: there are no trajectories to learn from")
     for item in found:
         if not isinstance(item, Trajectory):
             raise ValueError(f"{name}: {type(item).__name__} is no trajectory; give a gm.Trajectory or a list of them")

@@ -186,7 +186,7 @@ class TabulatedEquationOfState(EquationOfState):
         s, x = torch.meshgrid(*(map(_nodes, (entropy, log_volume), intervals)), indexing="ij")
         shape, s, x = s.shape, s.ravel(), x.ravel().requires_grad_()
         with torch.enable_grad():
-            energy, temperature, _, capacity = law(s, torch.exp(x))
+            energy, temperature, _, capacity, *_ = law(s, torch.exp(x))
             columns = []
             for value in (energy, temperature, temperature / capacity):
                 (first,) = torch.autograd.grad(value.sum(), x, create_graph=True)
