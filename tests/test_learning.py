@@ -18,7 +18,6 @@ from gnn_metriplectic.geometry import Box
 from gnn_metriplectic.geometry.fields import taylor_green_pattern
 from gnn_metriplectic.learning import TransitionData, TransitionDataset, measure_scales
 from gnn_metriplectic.learning.data import SeededSampler
-from gnn_metriplectic.learning.module import MetriplecticModule
 from gnn_metriplectic.learning.transitions import pairs_of
 
 BOXES = {
@@ -189,8 +188,8 @@ def test_trajectories_that_cannot_be_learned_from_are_refused(make, message):
         make()
 
 
-def drawn(epoch: int = 0, count: int = 24, sizes: tuple[int, ...] = (300, 100, 600), **options) -> list[int]:
-    sampler = SeededSampler(sizes, count, **{"seed": 3, **options})
+def drawn(epoch: int = 0, count: int = 24, population: int = 1000, **options) -> list[int]:
+    sampler = SeededSampler(population, count, **{"seed": 3, **options})
     sampler.set_epoch(epoch)
     return list(sampler)
 
@@ -202,39 +201,21 @@ def test_the_order_depends_on_seed_and_epoch_alone():
     assert drawn(2) == drawn(2)
     assert drawn(2) != drawn(1)
     assert drawn(2) != drawn(2, seed=4)
-
-
-def test_all_transitions_are_as_likely_and_two_of_a_trajectory_follow_each_other():
-    order = np.array(drawn(0, 40_000, (1, 2, 4)))
-    counts = np.bincount(order, minlength=7)
-    assert (np.abs(counts - 40_000 / 7) < 5 * (40_000 / 7) ** 0.5 * 2**0.5).all()
-    trajectory = np.searchsorted([1, 3, 7], order, side="right")
-    assert (trajectory[::2] == trajectory[1::2]).all()
-    assert (trajectory[1:-1:2] != trajectory[2::2]).any()
+    assert set(drawn(0, 5000, 7)) == set(range(7))
 
 
 def test_ranks_share_what_one_process_would_draw():
-    whole = np.reshape(drawn(5), (-1, 2)).tolist()
-    parts = [np.reshape(drawn(5, rank=rank, ranks=3), (-1, 2)).tolist() for rank in range(3)]
-    assert [len(part) for part in parts] == [4, 4, 4]
-    assert [pair for together in zip(*parts, strict=True) for pair in together] == whole
-
-
-def test_fluctuations_of_a_snapshot_do_not_count_in_the_tie_of_the_temperature():
-    random = torch.Generator().manual_seed(0)
-    ratio = 1.1 + 0.2 * torch.randn(100_000, generator=random)
-    trajectory = torch.arange(50_000).repeat_interleave(2)
-    penalty = MetriplecticModule._constraints(torch.zeros(()), ratio, trajectory)
-    assert float(penalty) == pytest.approx(100.0 * 0.1**2, rel=0.05)  # and not 100 (0.1² + 0.2²)
-    alone = MetriplecticModule._constraints(torch.tensor(0.3), torch.tensor([1.1, 0.8]), torch.tensor([3, 7]))
-    assert float(alone) == pytest.approx(10.0 * 0.3**2 + 100.0 * (0.1**2 + 0.2**2) / 2)
+    whole = drawn(5)
+    parts = [drawn(5, rank=rank, ranks=3) for rank in range(3)]
+    assert [len(part) for part in parts] == [8, 8, 8]
+    assert [item for together in zip(*parts, strict=True) for item in together] == whole
 
 
 def test_training_batches_are_those_of_the_sampler_and_validation_is_spread_evenly():
     items = dataset(synthetic(BOXES["cubic"], frames=42))
     data = TransitionData(items, items, batch_size=4, steps_per_epoch=3, seed=5, validation_graphs=5)
     batches = list(data.train_dataloader())
-    order = list(SeededSampler([40], 12, seed=5))
+    order = list(SeededSampler(40, 12, seed=5))
     assert [batch.num_graphs for batch in batches] == [4, 4, 4]
     torch.testing.assert_close(batches[1].displacement, torch.cat([items[k].displacement for k in order[4:8]]))
     held_out = torch.cat([batch.displacement for batch in data.val_dataloader()])

@@ -319,7 +319,6 @@ def graph(module: MetriplecticModule, count: int) -> Data:
         active=torch.ones(count, dtype=torch.bool),
         particle_volume=volume.mean()[None],
         kinetic_temperature=torch.ones(1, dtype=torch.float64),
-        trajectory=torch.zeros(1, dtype=torch.long),
         species=start.species,
         entropy=start.entropy,
         next_entropy=end.entropy,

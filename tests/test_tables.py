@@ -101,7 +101,7 @@ def test_distances_that_no_pair_has_do_not_set_the_scale():
 def test_a_finer_tolerance_gives_smaller_errors():
     model = learned_model(2)
     coarse, fine = (
-        gm.tabulate(model, entropy=(-3.0, 3.0), volume=(0.1, 1.0), tolerance=t).errors for t in (1e-2, 1e-5)
+        gm.tabulate(model, entropy=(-3.0, 3.0), volume=(0.1, 1.0), tolerance=t).errors for t in (1e-2, 1e-6)
     )
     assert max(fine.values()) < 0.1 * max(coarse.values())
 

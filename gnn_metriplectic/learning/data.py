@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import lightning
 import numpy as np
@@ -16,18 +16,16 @@ from gnn_metriplectic.learning.transitions import TransitionDataset
 class SeededSampler(Sampler[int]):
     """Random items, with replacement, that depend on (seed, epoch, rank) alone.
 
-    Two of the same trajectory follow each other: the product of what is seen in both tells the square of its mean
-    without the share of fluctuations. A training that stops at the end of an epoch and goes on later sees what it
-    would have seen.
+    A training that stops at the end of an epoch and goes on later sees what it would have seen.
 
     Args:
-        sizes: items of each trajectory, which lie one after the other.
+        population: number of items.
         count: items an epoch, over all ranks.
         seed: of the draw.
     """
 
-    def __init__(self, sizes: Sequence[int], count: int, *, seed: int, rank: int = 0, ranks: int = 1) -> None:
-        self.sizes, self.count, self.seed, self.rank, self.ranks = np.asarray(sizes), count, seed, rank, ranks
+    def __init__(self, population: int, count: int, *, seed: int, rank: int = 0, ranks: int = 1) -> None:
+        self.population, self.count, self.seed, self.rank, self.ranks = population, count, seed, rank, ranks
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -38,12 +36,8 @@ class SeededSampler(Sampler[int]):
         return self.count // self.ranks
 
     def __iter__(self) -> Iterator[int]:
-        pairs = (len(self) + 1) // 2 * self.ranks
-        random = np.random.default_rng([self.seed, self.epoch])
-        trajectories = random.choice(len(self.sizes), size=pairs, p=self.sizes / self.sizes.sum())
-        ends = np.cumsum(self.sizes)[trajectories, None]
-        draw = random.integers(ends - self.sizes[trajectories, None], ends, size=(pairs, 2))
-        return iter(draw[self.rank :: self.ranks].ravel()[: len(self)].tolist())
+        draw = np.random.default_rng([self.seed, self.epoch]).integers(self.population, size=self.count)
+        return iter(draw[self.rank :: self.ranks][: len(self)].tolist())
 
 
 class TransitionData(lightning.LightningDataModule):
@@ -82,7 +76,7 @@ class TransitionData(lightning.LightningDataModule):
         """Batches of one epoch on this process."""
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         count = self.batch_size * self.steps_per_epoch * ranks
-        sampler = SeededSampler(self.train.sizes, count, seed=self.seed, rank=rank, ranks=ranks)
+        sampler = SeededSampler(len(self.train), count, seed=self.seed, rank=rank, ranks=ranks)
         return self._loader(self.train, sampler=sampler)
 
     def val_dataloader(self) -> DataLoader:

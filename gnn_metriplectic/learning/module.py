@@ -37,7 +37,7 @@ class MetriplecticModule(lightning.LightningModule):
         model: settings of `build_model`, plain values.
         optimizer: ``lr``, ``steps`` of the whole schedule and ``warmup`` as a share of them.
         temperature: ``learned``, or ``equilibrium`` where every trajectory is in local equilibrium: then
-            k_B <T> of each trajectory is held at its kinetic temperature.
+            k_B <T> of each graph is held at the kinetic temperature of its trajectory.
         integrator: whose map is the mean of the likelihood.
         gauge_steps: batches over which the running statistics of the gauge average.
         provenance: what the model was trained on (units, fingerprint, versions), kept with it.
@@ -113,25 +113,15 @@ class MetriplecticModule(lightning.LightningModule):
             self.model.see(entropies, before.volume[batch.active])
         return {"nll": nll[batch.active].mean(), "excess": excess, "ratio": ratio, "entropies": entropies}
 
-    @staticmethod
-    def _constraints(excess: Tensor, ratio: Tensor | None, trajectory: Tensor) -> Tensor:
-        """Penalty of the mean volume and of the mean temperature of each trajectory, 0-dim.
+    def _constraints(self, excess: Tensor, ratio: Tensor | None) -> Tensor:
+        """Penalty of the mean volume and of the mean temperature of each graph, 0-dim.
 
         Args:
             excess: of the mean volume, 0-dim.
             ratio: of k_B <T> to the kinetic temperature of each graph, ``[G]``; None where they are not tied.
-            trajectory: of each graph, ``[G]``.
         """
         penalty = VOLUME_TIE * excess**2
-        if ratio is None:
-            return penalty
-        # a snapshot's mean temperature fluctuates, and its square would pull the temperatures of trajectories towards
-        # each other: (Σ x)² - Σ x² over the graphs of a trajectory holds products of different snapshots only
-        group = torch.unique(trajectory, return_inverse=True)[1]
-        off = ratio - 1.0
-        count, total, squares = (scatter(x, group, reduce="sum") for x in (torch.ones_like(off), off, off**2))
-        products = torch.where(count > 1, (total**2 - squares) / (count * (count - 1.0)).clamp(min=1.0), squares)
-        return penalty + TEMPERATURE_TIE * (count * products).sum() / count.sum()
+        return penalty if ratio is None else penalty + TEMPERATURE_TIE * ((ratio - 1.0) ** 2).mean()
 
     def _entropies(
         self, batch: Batch, pairs: Pairs, next_pairs: Pairs, species: Tensor | None
@@ -189,7 +179,7 @@ class MetriplecticModule(lightning.LightningModule):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         parts = self._loss(batch)
         shape = self._negentropy(parts["entropies"])
-        constraints = self._constraints(parts["excess"], parts["ratio"], batch.trajectory)
+        constraints = self._constraints(parts["excess"], parts["ratio"])
         loss = parts["nll"] + NEGENTROPY * shape + constraints
         if not torch.isfinite(loss):
             raise ValueError(
@@ -204,21 +194,20 @@ class MetriplecticModule(lightning.LightningModule):
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        self.validated: list[tuple[dict[str, Any], Tensor]] = []
+        self.validated: list[dict[str, Any]] = []
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        self.validated.append((self._loss(batch), batch.trajectory))
+        self.validated.append(self._loss(batch))
 
     def on_validation_epoch_end(self) -> None:
-        parts = [part for part, _ in self.validated]
+        parts = self.validated
         count = torch.tensor([float(len(part["entropies"])) for part in parts], device=self.device)
         nll, excess = (
             (torch.stack([part[name] for part in parts]) * count).sum() / count.sum() for name in ("nll", "excess")
         )
         ratio = None if parts[0]["ratio"] is None else torch.cat([part["ratio"] for part in parts])
-        trajectory = torch.cat([trajectory for _, trajectory in self.validated])
         # a checkpoint whose temperature is off is not the best, however likely it makes the data
-        loss = nll + self._constraints(excess, ratio, trajectory)
+        loss = nll + self._constraints(excess, ratio)
         if self.model.encoder is not None:
             loss = loss + NEGENTROPY * negentropy(torch.cat([part["entropies"] for part in parts]))
         self.log("val/loss", loss, prog_bar=True, sync_dist=True)

@@ -32,8 +32,8 @@ class TransitionDataset(Dataset):
     either time; ``velocity_shift`` ``[E, D]`` if any box is sheared; ``acceleration`` ``[N, D]`` by
     outer forces, the mean of both times; ``active`` ``[N]``, whether the particle moves freely and is no halo;
     ``prescribed`` ``[N]`` bool if any particle is; ``species`` ``[N]`` if any; ``entropy`` and ``next_entropy``
-    ``[N]`` where observed; and for the graph its ``particle_volume``, the number of its ``trajectory`` and
-    ``kinetic_temperature`` (k_B T of the trajectory, relative to the flow that its forcing drives). Of solids also
+    ``[N]`` where observed; and for the graph its ``particle_volume`` and
+    ``kinetic_temperature`` (k_B T of its trajectory, relative to the flow that its forcing drives). Of solids also
     ``reference_index`` ``[2, B]``, ``reference_displacement``, ``bond_displacement`` and ``next_bond_displacement``
     ``[B, D]``, and ``reach``.
 
@@ -98,7 +98,6 @@ class TransitionDataset(Dataset):
         ]
         self._kept: dict[int, Data] = {}
         self._room = KEPT_BYTES
-        self.sizes = [(len(t) - lag) * math.prod(grid) for t, grid in zip(trajectories, self.grids, strict=True)]
         self.starts = [
             (k, frame, number)
             for k, t in enumerate(trajectories)
@@ -149,7 +148,6 @@ class TransitionDataset(Dataset):
             active=active,
             particle_volume=torch.tensor([particle_volume(traj, pairs, self.cutoff)], dtype=self.dtype),
             kinetic_temperature=torch.tensor([self.temperatures[number]], dtype=self.dtype),
-            trajectory=torch.tensor([number]),
         )
         if self.sheared:
             shift = torch.zeros_like(pairs.displacement) if pairs.velocity_shift is None else pairs.velocity_shift

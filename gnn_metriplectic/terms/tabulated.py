@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,13 +37,22 @@ class CubicSpline(nn.Module):
         self.interval = interval
         self.register_buffer("value", value)
         self.register_buffer("slope", slope)
-        # powers of the place within a cell, so that one row is read for each number
-        width = (interval[1] - interval[0]) / self.intervals
-        rise, left, right = value.diff(dim=0), width * slope[:-1], width * slope[1:]
+        self._derive()
+
+    def _derive(self) -> None:
+        """Powers of the place within a cell, so that one row is read for each number."""
+        width = (self.interval[1] - self.interval[0]) / self.intervals
+        rise, left, right = self.value.diff(dim=0), width * self.slope[:-1], width * self.slope[1:]
         coefficients = torch.stack(
-            [value[:-1], left, 3.0 * rise - 2.0 * left - right, left + right - 2.0 * rise], dim=1
+            [self.value[:-1], left, 3.0 * rise - 2.0 * left - right, left + right - 2.0 * rise], dim=1
         )
         self.register_buffer("coefficients", coefficients.flatten(1), persistent=False)
+
+    def _apply(self, *arguments: Any, **options: Any) -> CubicSpline:
+        # in another floating type they are derived anew, not rounded to it and back
+        super()._apply(*arguments, **options)
+        self._derive()
+        return self
 
     @classmethod
     def through(cls, jet: Callable[[Tensor], tuple[Tensor, Tensor]], interval: Interval, intervals: int) -> CubicSpline:
@@ -165,12 +175,21 @@ class TabulatedEquationOfState(EquationOfState):
             raise ValueError(f"range is {range!r}; choose one of {RANGES}")
         self.entropy, self.log_volume, self.range, self.outside = entropy, log_volume, range, 0
         self.register_buffer("nodes", nodes)
-        # the nodes of each cell side by side, ``[m n, 36]``, so that one row is read for each particle
-        corners = nodes.unfold(0, 2, 1).unfold(1, 2, 1)  # [m, n, S, ln V, corner in S, corner in ln V]
+        self._derive()
+
+    def _derive(self) -> None:
+        """The nodes of each cell side by side, ``[m n, 36]``, so that one row is read for each particle."""
+        corners = self.nodes.unfold(0, 2, 1).unfold(1, 2, 1)  # [m, n, S, ln V, corner in S, corner in ln V]
         self.register_buffer("cells", corners.permute(0, 1, 4, 2, 5, 3).reshape(-1, 36), persistent=False)
-        widths = [(y[1] - y[0]) / n for y, n in zip((entropy, log_volume), self.intervals, strict=True)]
-        self.register_buffer("along_entropy", _quintics(widths[0], 3).to(nodes.dtype), persistent=False)
-        self.register_buffer("along_volume", _quintics(widths[1], 2).to(nodes.dtype), persistent=False)
+        widths = [(y[1] - y[0]) / n for y, n in zip((self.entropy, self.log_volume), self.intervals, strict=True)]
+        self.register_buffer("along_entropy", _quintics(widths[0], 3).to(self.nodes), persistent=False)
+        self.register_buffer("along_volume", _quintics(widths[1], 2).to(self.nodes), persistent=False)
+
+    def _apply(self, *arguments: Any, **options: Any) -> TabulatedEquationOfState:
+        # as in `CubicSpline`
+        super()._apply(*arguments, **options)
+        self._derive()
+        return self
 
     @classmethod
     def of(
@@ -297,7 +316,8 @@ def _powers(t: Tensor) -> Tensor:
 def _quintics(width: float, orders: int) -> Tensor:
     """Powers to derivatives of the six functions on cells of a width, ``[6, 6 orders]``: 0 times, then once, ..."""
     # of the function that takes the k-th derivative at a node
-    coefficients = torch.tensor(_QUINTIC, dtype=torch.float64) * width ** torch.tensor([0.0, 1.0, 2.0] * 2)[:, None]
+    scale = width ** torch.tensor([0.0, 1.0, 2.0] * 2, dtype=torch.float64)
+    coefficients = torch.tensor(_QUINTIC, dtype=torch.float64) * scale[:, None]
     columns = []
     for order in range(orders):
         columns.append(coefficients.T / width**order)
