@@ -21,7 +21,7 @@ from gnn_metriplectic.dynamics.integrators import EnergyConserving
 from gnn_metriplectic.geometry import Box, Reference, transition_pairs
 from gnn_metriplectic.learning import MetriplecticModule, TransitionDataset
 from gnn_metriplectic.learning.likelihood import RESIDUALS, negative_log_likelihood
-from gnn_metriplectic.learning.survey import solid_forces
+from gnn_metriplectic.learning.survey import measure_scales, solid_forces
 from gnn_metriplectic.models import State
 from gnn_metriplectic.systems.viscoelastic import Drive, ViscoelasticSystem
 from gnn_metriplectic.terms import PairStrain
@@ -193,6 +193,14 @@ def test_first_guesses_of_the_moduli_are_near_the_true_ones(sheets):
     expected = [SHEET[name] * SHEET["spacing"] ** 2 for name in ("shear_modulus", "hourglass_modulus", "bulk_modulus")]
     assert moduli == pytest.approx(expected, rel=0.2)
     assert friction > 0.0
+
+
+def test_heat_of_a_solid_is_told_from_its_drive(sheets):
+    """By velocities that no uniform gradient explains, within a factor of three."""
+    runs = [replace(t, metadata=None) for t in sheets]
+    scales = measure_scales(TransitionDataset(runs, cutoff=0.15, lag=1))
+    assert SHEET["temperature"] / 3.0 < scales.energy < 3.0 * SHEET["temperature"]
+    assert SHEET["spacing"] ** 2 * scales.speed**2 > 100.0 * scales.energy, "the drive is faster by far"
 
 
 def test_a_pair_network_learns_and_runs(sheets):
