@@ -18,6 +18,7 @@ import gnn_metriplectic as gm
 from gnn_metriplectic.analysis.mechanics import Response, applied_strain, complex_modulus, position_error
 from gnn_metriplectic.dynamics import Prescribed, RecordedPath, simulate
 from gnn_metriplectic.dynamics.integrators import EnergyConserving
+from gnn_metriplectic.evaluation.solids import respond
 from gnn_metriplectic.geometry import Box, Reference, transition_pairs
 from gnn_metriplectic.learning import MetriplecticModule, TransitionDataset
 from gnn_metriplectic.learning.likelihood import RESIDUALS, negative_log_likelihood
@@ -313,6 +314,13 @@ def test_modulus_of_a_known_response_is_recovered():
     assert modulus == pytest.approx(1.3 + 0.2j, abs=2e-3)
     with pytest.raises(ValueError, match="no whole cycle"):
         complex_modulus(response, 0.4, 6.0)
+
+
+def test_a_response_owns_its_memory(sheets):
+    response = respond(ViscoelasticSystem(**SHEET).model(), sheets[0][:2])
+    assert not np.shares_memory(response.times, sheets[0].times.numpy())
+    assert response.field.shape == (2, 36)
+    assert response.field.mean(axis=1) == pytest.approx(response.stress, rel=1e-4, abs=1e-9)
 
 
 def test_position_error_counts_free_particles_only(sheets):
