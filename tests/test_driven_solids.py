@@ -18,10 +18,11 @@ import gnn_metriplectic as gm
 from gnn_metriplectic.analysis.mechanics import Response, applied_strain, complex_modulus, position_error
 from gnn_metriplectic.dynamics import Prescribed, RecordedPath, simulate
 from gnn_metriplectic.dynamics.integrators import EnergyConserving
+from gnn_metriplectic.evaluation.solids import respond
 from gnn_metriplectic.geometry import Box, Reference, transition_pairs
 from gnn_metriplectic.learning import MetriplecticModule, TransitionDataset
 from gnn_metriplectic.learning.likelihood import RESIDUALS, negative_log_likelihood
-from gnn_metriplectic.learning.survey import solid_forces
+from gnn_metriplectic.learning.survey import measure_scales, solid_forces
 from gnn_metriplectic.models import State
 from gnn_metriplectic.systems.viscoelastic import Drive, ViscoelasticSystem
 from gnn_metriplectic.terms import PairStrain
@@ -195,6 +196,14 @@ def test_first_guesses_of_the_moduli_are_near_the_true_ones(sheets):
     assert friction > 0.0
 
 
+def test_heat_of_a_solid_is_told_from_its_drive(sheets):
+    """By velocities that no uniform gradient explains, within a factor of three."""
+    runs = [replace(t, metadata=None) for t in sheets]
+    scales = measure_scales(TransitionDataset(runs, cutoff=0.15, lag=1))
+    assert SHEET["temperature"] / 3.0 < scales.energy < 3.0 * SHEET["temperature"]
+    assert SHEET["spacing"] ** 2 * scales.speed**2 > 100.0 * scales.energy, "the drive is faster by far"
+
+
 def test_a_pair_network_learns_and_runs(sheets):
     terms = {"strain": {"measure": "pair_network", "width": 6}, "encoder": {"width": 8, "hops": 1}}
     model = gm.fit(sheets, cutoff=0.15, steps=2, steps_per_epoch=2, batch_size=2, terms=terms)
@@ -305,6 +314,13 @@ def test_modulus_of_a_known_response_is_recovered():
     assert modulus == pytest.approx(1.3 + 0.2j, abs=2e-3)
     with pytest.raises(ValueError, match="no whole cycle"):
         complex_modulus(response, 0.4, 6.0)
+
+
+def test_a_response_owns_its_memory(sheets):
+    response = respond(ViscoelasticSystem(**SHEET).model(), sheets[0][:2])
+    assert not np.shares_memory(response.times, sheets[0].times.numpy())
+    assert response.field.shape == (2, 36)
+    assert response.field.mean(axis=1) == pytest.approx(response.stress, rel=1e-4, abs=1e-9)
 
 
 def test_position_error_counts_free_particles_only(sheets):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from dataclasses import replace
 
 import h5py
@@ -210,6 +211,16 @@ def test_bonds_are_those_of_the_images_nearest_to_the_reference():
     here, there = (reference.bonds(pos + shift + extra, box).pairs.displacement for extra in (0.0, cells))
     assert mismatch(there, here) < 1e-12
     assert mismatch(here, reference.displacement + reference.pairs.difference_of_ends(shift)) < 1e-12
+
+
+def test_a_reference_travels_between_processes_without_its_caches():
+    reference = Reference.from_positions(lattice(2, 5), Box.free(2), REACH)
+    reference.bonds(lattice(2, 5), Box.free(2))
+    content = pickle.dumps(reference)
+    back = pickle.loads(content)
+    assert torch.equal(back.index, reference.index)
+    assert torch.equal(back.displacement, reference.displacement)
+    assert len(content) == len(pickle.dumps(back))
 
 
 @pytest.mark.parametrize(

@@ -160,10 +160,11 @@ def _scenario(name: str, given: Mapping[str, Any], metrics: Mapping[str, Any], f
         table = _mechanics(scores, floor)
         pictures = [
             _image(plots.plot_stress(answer.truth, answer.model), "mean shear stress"),
-            _image(plots.plot_hysteresis(answer.truth, answer.model), "stress against strain"),
             _image(plots.plot_position_error(answer.truth.times, answer.error, answer.floor_error), "position error"),
             *pictures,
         ]
+        if answer.truth.strain.any():
+            pictures.insert(1, _image(plots.plot_hysteresis(answer.truth, answer.model), "stress against strain"))
     content = film(truth[0], model[0], colouring=colouring, whole=answer is not None, max_bytes=film_bytes)
     stops = ", ".join(matplotlib.colors.to_hex(matplotlib.colormaps[colouring.palette](i / 8)) for i in range(9))
     scale = (

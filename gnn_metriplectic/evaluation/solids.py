@@ -96,7 +96,8 @@ def respond(model: MetriplecticModel, traj: Trajectory, *, encode: bool = False)
         stress = model.stresses(state, pairs, flow=state.vel)[:, 1, 0]
         mean.append(float((stress * volume).sum()) / area)
         field.append((stress * volume / (area / traj.num_particles)).float().numpy())
-    return Response(traj.times.numpy(), applied_strain(traj), np.array(mean), np.array(field))
+    # a copy: a trajectory that is sent to another process moves its memory away from under the array
+    return Response(traj.times.numpy().copy(), applied_strain(traj), np.array(mean), np.array(field))
 
 
 def mean_scores(parts: list[dict[str, float | None] | None]) -> dict[str, float]:

@@ -65,6 +65,10 @@ class Reference:
             )
         self._check_shape()
 
+    def __reduce__(self):
+        # without what is cached, sparse matrices among it
+        return Reference, (self.index, self.displacement, self.num_particles, self.reach)
+
     def _check_shape(self) -> None:
         shape, inverse = self.shape_tensor, self.shape_inverse
         condition = torch.linalg.matrix_norm(shape) * torch.linalg.matrix_norm(inverse)
