@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEV := $(VENV)/.dev
+PLUGIN = $(wildcard gnn_metriplectic/lammps/plugin/*.cpp gnn_metriplectic/lammps/plugin/*.h)
 .DEFAULT_GOAL := help
 
 .PHONY: help demo test test-all test-pyg lint format benchmark clean
@@ -39,13 +40,15 @@ test-pyg: $(DEV) ## torch-cluster and torch-scatter give what the defaults give 
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt -e ".[pyg]"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m pyg
 
-lint: $(DEV) ## ruff, as pre-commit and CI run it
+lint: $(DEV) ## ruff and clang-format, as pre-commit and CI run them
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(PLUGIN)
 
-format: $(DEV) ## let ruff put the files in order
+format: $(DEV) ## let them put the files in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(PLUGIN)
 
 benchmark: $(READY) ## speed of training and rollout, as a table
 	$(BIN)/python scripts/benchmark.py

@@ -4,6 +4,9 @@
     python scripts/benchmark_lammps.py --json rates.json     and as JSON
     python scripts/benchmark_lammps.py --growth              time and memory from 10^5 to 10^6 particles
     python scripts/benchmark_lammps.py --model model.json    tables of a trained model in place of those made here
+    python scripts/benchmark_lammps.py --model model.json --md data/star_polymer_11 --timesteps 0.05 0.1
+                                                             physical time a second beside the molecular dynamics that
+                                                             the model replaces, on as many ranks
 
 Particles at the density of a melt of 11-bead stars: number density 0.0364, cutoff 4.75, mass 11, k_B T = 1.
 """
@@ -14,16 +17,21 @@ import argparse
 import json
 import os
 import re
+import shutil
+import statistics
 import subprocess
 import tempfile
 from pathlib import Path
 
 import torch
+import yaml
 
 import gnn_metriplectic as gm
-from gnn_metriplectic.lammps import build_plugin
+from gnn_metriplectic.commands.lammps import EXAMPLES
+from gnn_metriplectic.lammps import build_plugin, run_lammps
 from gnn_metriplectic.lammps.launch import find_program
 from gnn_metriplectic.models import Scales, build_model
+from gnn_metriplectic.systems.star_polymer import INPUTS, StarPolymerSystem, steady_state
 
 DENSITY, CUTOFF, MASS, LAG = 0.0364, 4.75, 11.0, 0.1
 TERMS = {
@@ -101,10 +109,7 @@ def measure(style: str, side: int, steps: int, model: Path, folder: Path) -> dic
     )
     if done.returncode or "ERROR" in done.stdout:
         raise SystemExit(f"{style}: " + done.stdout[-600:])
-    found = re.findall(r"Loop time of (\S+) on 1 procs for (\d+) steps with (\d+) atoms", done.stdout)[-1]
-    steps, count = int(found[1]), int(found[2])
-    # of the processor, not of the clock: other work on the machine does not count
-    seconds = float(found[0]) * float(re.findall(r"(\S+)% CPU use with 1 MPI", done.stdout)[-1]) / 100.0
+    seconds, steps, count = last_loop(done.stdout)
     memory = max(float(x) for x in re.findall(r"allocation .*= +\S+ \| \S+ \| (\S+) Mbytes", done.stdout))
     return {
         "style": style,
@@ -117,6 +122,57 @@ def measure(style: str, side: int, steps: int, model: Path, folder: Path) -> dic
     }
 
 
+def last_loop(text: str) -> tuple[float, int, int]:
+    """Processor seconds of a rank, steps and particles of the last run in LAMMPS' output."""
+    clock, steps, count = re.findall(r"Loop time of (\S+) on \d+ procs for (\d+) steps with (\d+) atoms", text)[-1]
+    # of the processor, not of the clock: other work on the machine does not count
+    share = float(re.findall(r"(\S+)% CPU use with \d+ MPI", text)[-1]) / 100.0
+    return float(clock) * share, int(steps), int(count)
+
+
+def against_molecular_dynamics(
+    model: Path, data: Path, folder: Path, *, timesteps: list[float], repeats: int, ranks: int
+) -> None:
+    """Print units of time a second of the dynamics of beads and of the model, in turn on as many ranks."""
+    name = json.loads((data / "settings.json").read_text()).get("name", data.name)
+    system = StarPolymerSystem(**yaml.safe_load(Path(f"conf/system/{name}.yaml").read_text())["parameters"])
+    melt = Path(shutil.copy(data / "melt.restart", folder))
+    beads = {
+        "restart": melt,
+        "seed": 7,
+        "timestep": system.timestep,
+        "temperature": system.temperature,
+        "energy": steady_state(data / "melt.dat")[0],
+        "branching": 100,
+        "steps": 400,
+        "every": 400,
+        "frames": folder / "frames.dat",
+        "thermo": folder / "thermo.dat",
+    }
+    stars = {
+        "plugin": build_plugin(),
+        "model": model.resolve(),
+        "density": system.density / system.beads,
+        "mass": float(system.beads),
+        "side": round(system.molecules ** (1.0 / 3.0)),
+        "steps": 2000,
+    }
+    runs = {"molecular dynamics": (INPUTS / "produce.in", beads, system.timestep)}
+    for step in timesteps:
+        example = EXAMPLES / "equilibrium" / "in.lammps"
+        runs[f"model, time step {step:g}"] = (example, {**stars, "timestep": step}, step)
+    rates: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, (script, variables, step) in runs.items():
+            seconds, steps, _ = last_loop(run_lammps(script, variables, processes=ranks, cwd=folder))
+            rates[name].append(steps * step / seconds)
+    beads_rate = statistics.median(rates["molecular dynamics"])
+    print(f"{f'{ranks} ranks':32} {'units of time a second':>24} {'ratio':>8}")
+    for name, found in rates.items():
+        rate = statistics.median(found)
+        print(f"{name:32} {rate:24.2f} {rate / beads_rate:8.1f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
@@ -125,10 +181,20 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=30, help="particles along an edge")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--only", help="one style")
+    parser.add_argument("--md", type=Path, help="folder of a star polymer's data, with the melt")
+    parser.add_argument("--timesteps", type=float, nargs="+", default=[0.05], help="of the model, with --md")
+    parser.add_argument("--ranks", type=int, default=2, help="with --md")
+    parser.add_argument("--repeats", type=int, default=3, help="with --md, of which the median counts")
     options = parser.parse_args()
+    if options.md and not options.model:
+        parser.error("--md needs a trained --model")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         model = options.model
+        if options.md:
+            settings = {"timesteps": options.timesteps, "repeats": options.repeats, "ranks": options.ranks}
+            against_molecular_dynamics(model, options.md, folder, **settings)
+            return
         if model is None:
             model = folder / "model.json"
             stand_in_model(model)

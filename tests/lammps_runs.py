@@ -33,7 +33,7 @@ timestep ${dt}
 FIX = "fix move all metriplectic integrator ${integrator}\n"
 COLUMNS = "id x y z vx vy vz fx fy fz d_entropy"
 OUTPUT = f"""
-thermo_style custom step pe ke etotal press f_move f_move[2] f_move[4]
+thermo_style custom step pe ke etotal press f_move f_move[2] f_move[4] pxx pyy pzz pxy pxz pyz
 thermo_modify norm no format float %.16g
 thermo ${{every}}
 dump frames all custom ${{every}} frames.txt {COLUMNS} f_move[1] f_move[2] f_move[6]

@@ -81,10 +81,16 @@ def test_forces_rates_energy_and_pressure_of_a_state(name, dimension, model_file
     assert mismatch(result.frames["f_move[2]"][0], model.k_B * model.temperature(state, pairs)) < 1e-12
     assert float(result.thermo["TotEng"][0]) == pytest.approx(float(model.energy(state, pairs)), rel=1e-12)
     assert float(result.thermo["f_move"][0]) == pytest.approx(float(state.entropy.sum()), rel=1e-12)
-    pressure = -float(model.stress(state, pairs).trace()) / dimension
+    stress = model.stress(state, pairs)
+    pressure = -float(stress.trace()) / dimension
     # LAMMPS takes the kinetic part with one particle's freedom less
     kinetic = 2.0 * float(model.kinetic_energy(state)) / (dimension * COUNT * box.volume)
     assert float(result.thermo["Press"][0]) == pytest.approx(pressure, rel=1e-9, abs=1e-9 * kinetic)
+    # stress[a, b] is the flux of b-momentum along a; friction across a pair makes it unsymmetric
+    for name, row, column in (("Pxy", 1, 0), ("Pxz", 2, 0), ("Pyz", 2, 1)):
+        if row < dimension:
+            expected = -float(stress[row, column])
+            assert float(result.thermo[name][0]) == pytest.approx(expected, rel=1e-9, abs=1e-9 * kinetic), name
 
 
 def follow(model, box, state, result: Result, steps: int, *, dt: float = DT, **options) -> None:
@@ -390,6 +396,72 @@ def test_a_small_box_is_refused(model_files, tmp_path):
         run(tmp_path, model_files[3])
 
 
+def test_a_box_that_becomes_small_is_refused(model_files, tmp_path):
+    box = gm.Box.cubic(2.1, 3)
+    write_data(tmp_path / "state.data", scattered(learned_model(3), COUNT, box=box), box)
+    squeeze = "fix squeeze all deform 1 x final 0 1.5 remap v\n"
+    with pytest.raises(RuntimeError, match=r"cutoff 1 of .* is over half the box \(1\.99\d* between opposite faces\)"):
+        run(tmp_path, model_files[3], HEAD + START + STYLES + FIX + squeeze + RUN, steps=300, dt=0.001)
+
+
+LATTICE = "lattice sc 3.3\nregion box block 0 5 0 5 0 5\ncreate_box 1 box\ncreate_atoms 1 box\nmass 1 1.0\n"
+STARTS = {
+    "no entropies": (
+        HEAD + LATTICE + STYLES + FIX,
+        "All entropies are 0, as if nobody gave them: give fix",
+    ),
+    "no masses": (
+        HEAD + "fix own all property/atom rmass\n" + START + STYLES + FIX,
+        "40 particles have no mass: use set group all mass M",
+    ),
+    "no mass of a type": (HEAD + START + "mass 1 0.0\n" + STYLES + FIX, "Invalid atom mass value 0"),
+}
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_a_start_that_lacks_something_is_refused_in_words(name, model_files, tmp_path):
+    script, message = STARTS[name]
+    box = tilted_box(3)
+    write_data(tmp_path / "state.data", fluid(gm.read_tables(model_files[3]), box), box)
+    with pytest.raises(RuntimeError, match=message):
+        run(tmp_path, model_files[3], script + RUN)
+
+
+def test_an_entropy_that_is_no_number_is_refused(model_files, tmp_path):
+    box = tilted_box(3)
+    state = fluid(gm.read_tables(model_files[3]), box)
+    state.entropy[4] = math.nan
+    write_data(tmp_path / "state.data", state, box)
+    with pytest.raises(RuntimeError, match=r"Particle 5 has entropy nan and volume .*: give it a finite"):
+        run(tmp_path, model_files[3])
+
+
+def test_a_short_communication_cutoff_and_velocities_of_ghosts_change_nothing(model_files, tmp_path):
+    model, box = gm.read_tables(model_files[3]), tilted_box(3)
+    state = fluid(model, box)
+    write_data(tmp_path / "state.data", replace(state, vel=0.5 * state.vel, entropy=0.5 * state.entropy), box)
+    plain = run(tmp_path, model_files[3], steps=10, every=10, dt=DT)
+    modified = HEAD + START + "comm_modify cutoff 0.5 vel yes\n" + STYLES + FIX + OUTPUT + RUN
+    result = run(tmp_path, model_files[3], modified, steps=10, every=10, dt=DT)
+    assert "Communication cutoff adjusted to 1.1" in result.text
+    assert mismatch(result.frames["vx"], plain.frames["vx"]) < 1e-12
+
+
+def test_entropies_that_some_particles_lack_are_told(model_files, tmp_path):
+    model, box = gm.read_tables(model_files[3]), tilted_box(3)
+    state = fluid(model, box)
+    state.entropy[:3] = 0.0
+    write_data(tmp_path / "state.data", state, box)
+    assert "3 of 40 particles have entropy 0, as if nobody gave it" in run(tmp_path, model_files[3]).text
+
+
+def test_a_particle_that_leaps_stops_the_run_in_words(model_files, tmp_path):
+    model, box = gm.read_tables(model_files[3]), tilted_box(3)
+    write_data(tmp_path / "state.data", fluid(model, box), box)
+    with pytest.raises(RuntimeError, match=r"moves by .* more than the cutoff, 1: .* use a smaller timestep"):
+        run(tmp_path, model_files[3], steps=20, dt=50.0)
+
+
 def test_states_beyond_the_tables_stop_the_run(model_files, tmp_path):
     model, box = gm.read_tables(model_files[3]), tilted_box(3)
     state = fluid(model, box)
@@ -404,7 +476,7 @@ def test_a_run_that_blows_up_says_so(model_files, tmp_path):
     write_data(tmp_path / "state.data", fluid(model, box), box)
     styles = STYLES.replace("metriplectic ${seed}", "metriplectic ${seed} range clamp")
     with pytest.raises(
-        RuntimeError, match=r"Particle \d+ has internal energy .* to which no temperature belongs: use a"
+        RuntimeError, match=r"Particle \d+ (has internal energy|moves by) .*(use a|up, use a) smaller timestep"
     ):
         run(tmp_path, model_files[3], HEAD + START + styles + FIX + RUN, steps=200, dt=0.1)
 

@@ -296,16 +296,16 @@ def test_a_training_is_exported_and_simulated(tmp_path, monkeypatch, capsys):
     content = json.loads((tmp_path / "model.json").read_text())
     assert content["provenance"]["checkpoint"] == "best.ckpt"
     assert len(content["provenance"]["sha256"]) == 64
-    both = ("tables=model.json", "checkpoint=best.ckpt", "start=start.h5", "steps=4", "range=warn", "precision=float64")
+    both = ("model=model.json", "checkpoint=best.ckpt", "start=start.h5", "steps=4", "range=warn", "precision=float64")
     run_command(monkeypatch, tmp_path, "simulate", *both, "out=tables.h5")
     run_command(monkeypatch, tmp_path, "simulate", *both[1:], "out=networks.h5")
     tables, networks = (gm.read_trajectory(tmp_path / f"{name}.h5") for name in ("tables", "networks"))
     assert mismatch(tables.velocities[-1], networks.velocities[-1]) < 1e-4
     # the rollout holds entropies to go on from
-    run_command(monkeypatch, tmp_path, "simulate", "tables=model.json", "start=tables.h5", "frame=-1", "steps=2")
+    run_command(monkeypatch, tmp_path, "simulate", "model=model.json", "start=tables.h5", "frame=-1", "steps=2")
 
 
 def test_simulating_without_a_model_is_refused(tmp_path, monkeypatch):
-    for given, message in (((), "checkpoint or tables must be given"), (("tables=m.json",), "there is no model file")):
+    for given, message in (((), "a model must be given"), (("model=m.json",), "there is no model file")):
         with pytest.raises(SystemExit, match=message):
             run_command(monkeypatch, tmp_path, "simulate", "steps=2", *given)

@@ -1,23 +1,26 @@
 """gnnm-lammps: the LAMMPS plugin.
 
-    gnnm-lammps build [lmp=LMP] [include=FOLDER]   compile it and print its path
-    gnnm-lammps path  [lmp=LMP] [include=FOLDER]   print its path alone, for scripts; compiles it if need be
-    gnnm-lammps example NAME [out=FOLDER]          write the example NAME into a folder
+    gnnm-lammps build [lmp=LMP] [include=FOLDER]            compile it and print its path
+    gnnm-lammps path  [lmp=LMP] [include=FOLDER]            print its path alone, for scripts; compiles it if need be
+    gnnm-lammps example NAME [model=MODEL] [out=FOLDER]     write the example NAME into a folder
 
 It is compiled again only where its sources, LAMMPS or the machine changed. lmp: the LAMMPS that is to load it, by
-default that of this Python environment. include: the folder of its headers.
+default that of this Python environment. include: the folder of its headers. model: a model.json of gnnm-export, whose
+mass, time step and cutoff become the defaults of the example.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from pathlib import Path
 
 from gnn_metriplectic.lammps.build import build_plugin
+from gnn_metriplectic.models import read_tables
 
 EXAMPLES = Path(__file__).parents[1] / "lammps" / "examples"
-OPTIONS = {"build": ("lmp", "include"), "path": ("lmp", "include"), "example": ("out",)}
+OPTIONS = {"build": ("lmp", "include"), "path": ("lmp", "include"), "example": ("model", "out")}
 
 
 def main() -> None:
@@ -41,7 +44,7 @@ def _run(words: list[str]) -> None:
     if unknown:
         raise ValueError(f"{verb} has no option {unknown[0]!r}; it takes {', '.join(OPTIONS[verb])}")
     if verb == "example":
-        _example(names, options.get("out"))
+        _example(names, **options)
         return
     if names:
         raise ValueError(f"{verb} takes no {names[0]!r}")
@@ -50,15 +53,26 @@ def _run(words: list[str]) -> None:
     print(build_plugin(**options))
 
 
-def _example(names: list[str], out: str | None) -> None:
+def _example(names: list[str], model: str | None = None, out: str | None = None) -> None:
     known = sorted(folder.name for folder in EXAMPLES.iterdir() if folder.is_dir() and not folder.name.startswith("_"))
     if len(names) != 1 or names[0] not in known:
         raise ValueError(f"give the name of one example: {', '.join(known)}")
+    defaults = {} if model is None else _defaults(Path(model))
     folder = Path(out or names[0])
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} exists already: choose another folder with out=...")
     shutil.copytree(EXAMPLES / names[0], folder, dirs_exist_ok=True)
+    for name, value in defaults.items():
+        script = folder / "in.lammps"
+        text = re.sub(rf"^(variable {name} index) \S+", rf"\1 {value}", script.read_text(), flags=re.MULTILINE)
+        script.write_text(text)
     print(f"{folder}: " + ", ".join(sorted(path.name for path in folder.iterdir())))
+
+
+def _defaults(path: Path) -> dict[str, object]:
+    """Variables of the examples that a model decides."""
+    model = read_tables(path)
+    return {"model": path, "mass": float(model.mass), "timestep": model.dt, "skin": round(0.2 * model.cutoff, 6)}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,13 @@
-"""gnnm-simulate: a rollout of a trained model or of its tables, from the first frame of a trajectory."""
+"""gnnm-simulate: a rollout of a trained model or of its tables, from the first frame of a trajectory.
+
+gnnm-simulate checkpoint=best.ckpt steps=1000
+gnnm-simulate model=model.json start=state.h5 steps=1000
+"""
 
 from __future__ import annotations
+
+import re
+import sys
 
 import torch
 from omegaconf import DictConfig
@@ -16,21 +23,28 @@ from gnn_metriplectic.trajectory.checks import check_vacant
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 
+def main() -> None:
+    """The console script."""
+    # to Hydra, model=... would choose a file of conf/model
+    sys.argv[1:] = [re.sub(r"^model=", "model.file=", word) for word in sys.argv[1:]]
+    run()
+
+
 @command("simulate")
-def main(config: DictConfig) -> None:
+def run(config: DictConfig) -> None:
     """Run the model and write its trajectory."""
     out = check_vacant(config.out)
     if config.precision not in PRECISIONS:
         raise ValueError(f"precision is {config.precision!r}; choose one of {sorted(PRECISIONS)}")
-    if config.checkpoint is None and config.tables is None:
-        raise ValueError("checkpoint or tables must be given, such as checkpoint=... or tables=model.json")
+    if config.checkpoint is None and config.model.file is None:
+        raise ValueError("a model must be given: checkpoint=... or model=model.json")
     # tables have no encoder: the start has its entropies from the checkpoint, or in its file
     encoder = None if config.checkpoint is None else load(config.checkpoint).to(dtype=PRECISIONS[config.precision])
     model = encoder
-    if config.tables is not None:
-        model = read_tables(config.tables, range=config.range).to(dtype=PRECISIONS[config.precision])
+    if config.model.file is not None:
+        model = read_tables(config.model.file, range=config.range).to(dtype=PRECISIONS[config.precision])
     if config.checkpoint is None and config.start is None:
-        raise ValueError("tables have no encoder: give a start=... that holds entropies, or the checkpoint=... too")
+        raise ValueError("model.json has no encoder: give a start=... that holds entropies, or the checkpoint=... too")
     if config.start is None:
         data = ensure_dataset(plain(config.system), config.data, seed=config.data_seed)
         test = read_split(data, "test")
@@ -42,7 +56,7 @@ def main(config: DictConfig) -> None:
     trained = "energy_conserving"
     if config.checkpoint is not None:
         trained = read_checkpoint(config.checkpoint)["hyper_parameters"]["integrator"]
-    run = simulate(
+    traj = simulate(
         model,
         State.from_frame(start, config.frame, encoder or model),
         box=start.box,
@@ -58,7 +72,7 @@ def main(config: DictConfig) -> None:
         time=float(start.times[config.frame]),
         progress="simulating",
     )
-    print(f"{len(run)} frames of {run.num_particles} particles in {out}")
+    print(f"{len(traj)} frames of {traj.num_particles} particles in {out}")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ using namespace LAMMPS_NS;
 using namespace FixConst;
 using metriplectic::BETA;
 using metriplectic::BY_CAPACITY;
+using metriplectic::KICKED;
 using metriplectic::LANES;
 using metriplectic::SHARED;
 using metriplectic::STRENGTH;
@@ -56,7 +57,7 @@ void invert(double *m)
 FixMetriplectic::FixMetriplectic(LAMMPS *lmp, int narg, char **arg) :
     Fix(lmp, narg, arg), pair(nullptr), energy_conserving(true), rates_wanted(false), entropies_pending(false),
     draw_temperature(0.0), draw_seed(0), bath_temperature(0.0), bath_time(0.0), outside(0), warned(false),
-    carried(nullptr), message(nullptr), message_width(0), message_velocities(0)
+    starting(false), carried(nullptr), message(nullptr), message_width(0), message_velocities(0)
 {
   for (int k = 3; k < narg;) {
     const std::string key = arg[k];
@@ -95,7 +96,7 @@ FixMetriplectic::FixMetriplectic(LAMMPS *lmp, int narg, char **arg) :
   dynamic_group_allow = 0;
   create_attribute = 1;
   comm_forward = 7;
-  comm_reverse = 12;
+  comm_reverse = metriplectic::KICKED;
   maxexchange = CARRIED;
   scalar_flag = 1;
   extscalar = 1;
@@ -177,10 +178,14 @@ void FixMetriplectic::init()
   }
   int local[2] = {bare, foreign}, total[2];
   MPI_Allreduce(local, total, 2, MPI_INT, MPI_SUM, world);
-  if (total[0]) error->all(FLERR, "fix metriplectic: {} particles have no mass: use set group all mass", total[0]);
+  if (total[0])
+    error->all(FLERR, "fix metriplectic: {} particles have no mass: use {}", total[0],
+               atom->rmass ? "set group all mass M" : "mass TYPE M");
   if (total[1])
-    error->all(FLERR, "fix metriplectic: {} particles of its group are of types without pair_style metriplectic: leave "
-               "them to another group", total[1]);
+    error->all(FLERR,
+               "fix metriplectic: {} particles of its group are of types without pair_style metriplectic: leave "
+               "them to another group",
+               total[1]);
   if (atom->mass && comm->me == 0)
     for (int type = 1; type <= atom->ntypes; ++type)
       if (pair->covers(type) && std::fabs(atom->mass[type] / pair->model().mass - 1.0) > 1e-6)
@@ -266,33 +271,36 @@ void FixMetriplectic::find_pairs(bool moved)
 {
   const int nlocal = atom->nlocal, nall = nlocal + atom->nghost;
   const double dt = update->dt;
-  double **v = atom->v;
+  double **x = atom->x, **v = atom->v;
+  if (moved && domain->box_change) pair->check_box();
+  place.resize(LANES * static_cast<std::size_t>(nall));
+  for (int i = 0; i < nall; ++i)
+    for (int d = 0; d < 3; ++d) place[LANES * i + d] = x[i][d];
   if (moved) {
-    // velocities, and those at which the positions moved
-    motion.resize(6 * static_cast<std::size_t>(nall));
+    // the velocities at which positions moved, and the places before
+    velocity.resize(LANES * static_cast<std::size_t>(nall));
     for (int i = 0; i < nlocal; ++i) {
       const double inverse = 1.0 / mass(i);
-      for (int d = 0; d < 3; ++d) {
-        motion[6 * i + d] = v[i][d];
-        motion[6 * i + 3 + d] = v[i][d] + carried[i][IMPULSE + d] * inverse;
-      }
+      for (int d = 0; d < 3; ++d) velocity[LANES * i + d] = v[i][d] + carried[i][IMPULSE + d] * inverse;
     }
-    forward(motion, 6, 2);
+    forward(velocity, LANES, 1);
+    place_before.resize(place.size());
+    for (std::size_t k = 0; k < place.size(); ++k) place_before[k] = place[k] - dt * velocity[k];
   }
   number.resize(nall);
   for (int i = 0; i < nall; ++i) number[i] = static_cast<std::uint32_t>(atom->tag[i] - 1);
 
   // without a new neighbour list particles are where they were in the arrays, and the last pairs those before the step
   const bool keep = moved && neighbor->ago > 0;
-  pairs->restart(keep);
+  pairs->restart(keep, place.data());
+  double *density = zeroed(volume, 1);
   const NeighList *list = pair->list;
   for (int k = 0; k < list->inum; ++k) {
     const int i = list->ilist[k];
-    pairs->add(i, list->firstneigh[i], NEIGHMASK, list->numneigh[i], atom->x);
-    if (moved && !keep)
-      pairs->add_before(i, list->firstneigh[i], NEIGHMASK, list->numneigh[i], atom->x, motion.data(), dt);
+    pairs->add(i, list->firstneigh[i], NEIGHMASK, list->numneigh[i], density);
+    if (moved && !keep) pairs->add_before(i, list->firstneigh[i], NEIGHMASK, list->numneigh[i], place_before.data());
   }
-  pairs->weigh(zeroed(volume, 1));
+  pairs->finish(density);
   reverse(volume, 1);
   for (int i = 0; i < nlocal; ++i) volume[i] = 1.0 / (pair->model().weight_at_zero + volume[i]);
 }
@@ -302,66 +310,78 @@ void FixMetriplectic::guard(int i, double s)
 {
   const double v = volume[i];
   if (!std::isfinite(s) || !std::isfinite(v) || !(v > 0.0))
-    error->one(FLERR, "Particle {} has entropy {} and volume {}: the simulation has blown up, use a smaller timestep",
-               atom->tag[i], s, v);
+    error->one(FLERR, "Particle {} has entropy {} and volume {}: {}", atom->tag[i], s, v,
+               starting ? "give it a finite position and entropy"
+                        : "the simulation has blown up, use a smaller timestep");
   const metriplectic::EquationOfState &law = pair->model().law;
   if (law.inside(s, isochores[i].log_volume)) return;
   ++outside;
   if (pair->range == PairMetriplectic::CLAMP || (pair->range == PairMetriplectic::WARN && warned)) return;
-  const std::string text =
-      fmt::format("Particle {} has entropy {:.6g} and volume {:.6g}, and the tables hold entropies from {:.6g} to {:.6g} "
-                  "and volumes from {:.6g} to {:.6g}: export with a larger margin, or use range warn or range clamp",
-                  atom->tag[i], s, v, law.entropy_range[0], law.entropy_range[1], std::exp(law.log_volume_range[0]),
-                  std::exp(law.log_volume_range[1]));
+  const std::string text = fmt::format(
+      "Particle {} has entropy {:.6g} and volume {:.6g}, and the tables hold entropies from {:.6g} to {:.6g} "
+      "and volumes from {:.6g} to {:.6g}: export with a larger margin, or use range warn or range clamp",
+      atom->tag[i], s, v, law.entropy_range[0], law.entropy_range[1], std::exp(law.log_volume_range[0]),
+      std::exp(law.log_volume_range[1]));
   if (pair->range == PairMetriplectic::ERROR) error->one(FLERR, text);
   error->warning(FLERR, text);
   warned = true;
 }
 
-/// What particles share with their partners, from entropies and volumes (if the volumes are new).
-void FixMetriplectic::update_thermo(bool with_volume, bool with_friction)
+/// States of particles, from entropies and new volumes.
+void FixMetriplectic::update_thermo()
 {
   const metriplectic::Tables &model = pair->model();
-  const int nlocal = atom->nlocal, nall = nlocal + atom->nghost;
+  const int nlocal = atom->nlocal;
   const double *s = entropy();
-  shared.resize(static_cast<std::size_t>(nall) * SHARED);
+  shared.resize(static_cast<std::size_t>(nlocal + atom->nghost) * SHARED);
   energy.resize(nlocal);
   isochores.resize(nlocal);
   for (int i = 0; i < nlocal; ++i) {
-    double *to = &shared[static_cast<std::size_t>(i) * SHARED];
     if (!covered(i)) {
-      std::fill(to, to + SHARED, 0.0);
+      std::fill(&shared[static_cast<std::size_t>(i) * SHARED], &shared[static_cast<std::size_t>(i) * SHARED] + SHARED,
+                0.0);
       energy[i] = 0.0;
       continue;
     }
-    if (with_volume) isochores[i] = metriplectic::Isochore(model.law, volume[i]);
-    guard(i, s[i]);
-    const metriplectic::Thermo state = isochores[i].at(s[i]);
-    if (!(state.temperature > 0.0))
-      error->one(FLERR, "Particle {} has entropy {:.6g}, to which no positive temperature belongs", atom->tag[i], s[i]);
-    energy[i] = state.energy;
-    to[STRENGTH] = state.pressure * volume[i] * volume[i];
-    to[BY_CAPACITY] = model.k_B / state.heat_capacity;
-    to[BETA] = (1.0 - to[BY_CAPACITY]) / state.temperature;
-    to[TEMPERATURE] = state.temperature;
-    double *out = array_atom[i];
-    out[VOLUME_OUT] = volume[i];
-    out[TEMPERATURE_OUT] = model.k_B * state.temperature;
-    out[PRESSURE_OUT] = state.pressure;
-    out[ENERGY_OUT] = state.energy;
-    out[CAPACITY_OUT] = state.heat_capacity / model.k_B;
+    isochores[i] = metriplectic::Isochore(model.law, volume[i]);
+    set_state(i, s[i], isochores[i].at(s[i]));
   }
+}
+
+/// What a particle of an entropy shares with its partners, and what it tells of itself.
+void FixMetriplectic::set_state(int i, double s, const metriplectic::Thermo &state)
+{
+  guard(i, s);
+  if (!(state.temperature > 0.0))
+    error->one(FLERR, "Particle {} has entropy {:.6g}, to which no positive temperature belongs", atom->tag[i], s);
+  const double k_B = pair->model().k_B;
+  energy[i] = state.energy;
+  double *to = &shared[static_cast<std::size_t>(i) * SHARED];
+  to[STRENGTH] = state.pressure * volume[i] * volume[i];
+  to[BY_CAPACITY] = k_B / state.heat_capacity;
+  to[BETA] = (1.0 - to[BY_CAPACITY]) / state.temperature;
+  to[TEMPERATURE] = state.temperature;
+  double *out = array_atom[i];
+  out[VOLUME_OUT] = volume[i];
+  out[TEMPERATURE_OUT] = k_B * state.temperature;
+  out[PRESSURE_OUT] = state.pressure;
+  out[ENERGY_OUT] = state.energy;
+  out[CAPACITY_OUT] = state.heat_capacity / k_B;
+}
+
+/// States to the ghosts, and what friction needs of them.
+void FixMetriplectic::share(bool with_friction)
+{
+  const metriplectic::Tables &model = pair->model();
+  const int nall = atom->nlocal + atom->nghost;
   forward(shared, SHARED);
   if (!with_friction) return;
-  const int features = (model.rank - 1) * LANES;
-  thermal.resize(static_cast<std::size_t>(nall) * 2 * features);
+  thermal.resize(static_cast<std::size_t>(nall) * 2 * model.columns);
   for (int i = 0; i < nall; ++i) {
     const double *from = &shared[static_cast<std::size_t>(i) * SHARED];
     if (!(from[TEMPERATURE] > 0.0)) continue;
-    double *value = &thermal[static_cast<std::size_t>(i) * 2 * features], *slope = value + features;
-    model.thermal_features(from[TEMPERATURE], value, slope);
-    const double scale = from[BY_CAPACITY] / from[TEMPERATURE];
-    for (int k = 0; k < features; ++k) slope[k] *= scale;
+    double *value = &thermal[static_cast<std::size_t>(i) * 2 * model.columns];
+    model.thermal_features(from[TEMPERATURE], from[BY_CAPACITY] / from[TEMPERATURE], value, value + model.columns);
   }
 }
 
@@ -383,6 +403,26 @@ void FixMetriplectic::draw_entropies()
 
 // ---------------------------------------------------------------- time steps
 
+/// Looks whether somebody gave the entropies.
+void FixMetriplectic::check_start()
+{
+  const double *s = entropy();
+  bigint local[2] = {0, 0}, total[2];
+  for (int i = 0; i < atom->nlocal; ++i) {
+    if (!covered(i)) continue;
+    ++local[0];
+    if (s[i] == 0.0) ++local[1];
+  }
+  MPI_Allreduce(local, total, 2, MPI_LMP_BIGINT, MPI_SUM, world);
+  if (entropies_pending || total[1] == 0) return;
+  // no particle's entropy is exactly zero by chance
+  const char *const remedy = "give fix metriplectic the words entropy equilibrium T SEED, or read entropies from the "
+                             "data file: fix ID all property/atom d_entropy, then read_data FILE fix ID NULL Section";
+  if (total[0] == total[1]) error->all(FLERR, "All entropies are 0, as if nobody gave them: {}", remedy);
+  if (comm->me == 0)
+    error->warning(FLERR, "{} of {} particles have entropy 0, as if nobody gave it: {}", total[1], total[0], remedy);
+}
+
 void FixMetriplectic::setup(int)
 {
   if (comm->get_comm_cutoff() < pair->model().cutoff)
@@ -390,19 +430,23 @@ void FixMetriplectic::setup(int)
                comm->get_comm_cutoff(), pair->model().cutoff);
   if (update->ntimestep + (update->laststep - update->firststep) > 4294967295LL)
     error->all(FLERR, "fix metriplectic numbers its noise by steps up to 2^32 - 1: use reset_timestep");
+  check_start();
+  starting = true;
   find_pairs(false);
   if (entropies_pending) draw_entropies();
-  finish_step(true, true);
+  update_thermo();
+  finish_step(true);
+  starting = false;
 }
 
 void FixMetriplectic::initial_integrate(int)
 {
-  const double dt = update->dt;
+  const double dt = update->dt, reach = pair->model().cutoff;
   double **x = atom->x, **v = atom->v, **f = atom->f, *s = entropy();
   for (int i = 0; i < atom->nlocal; ++i) {
     if (!covered(i)) continue;
     const bool moves = atom->mask[i] & groupbit;
-    const double inverse = 1.0 / mass(i);
+    const double inverse = 1.0 / mass(i), old[3] = {x[i][0], x[i][1], x[i][2]};
     double *own = carried[i];
     if (energy_conserving) {
       own[STRENGTH_BEFORE] = shared[static_cast<std::size_t>(i) * SHARED + STRENGTH];
@@ -421,6 +465,14 @@ void FixMetriplectic::initial_integrate(int)
         x[i][d] += dt * v[i][d];
       }
     }
+    // LAMMPS would lose it
+    const double step[3] = {x[i][0] - old[0], x[i][1] - old[1], x[i][2] - old[2]};
+    const double moved = std::sqrt(step[0] * step[0] + step[1] * step[1] + step[2] * step[2]);
+    if (!(moved <= reach))
+      error->one(FLERR,
+                 "Particle {} moves by {:.3g} in a step, more than the cutoff, {:.3g}: the simulation has blown "
+                 "up, use a smaller timestep",
+                 atom->tag[i], moved, reach);
   }
 }
 
@@ -437,8 +489,11 @@ void FixMetriplectic::pre_exchange()
 void FixMetriplectic::final_integrate()
 {
   find_pairs(energy_conserving);
-  if (energy_conserving) step_energy_conserving();
-  finish_step(!energy_conserving, rates_wanted || !energy_conserving || force->pair->vflag_either);
+  if (energy_conserving)
+    step_energy_conserving();
+  else
+    update_thermo();
+  finish_step(rates_wanted || !energy_conserving || force->pair->vflag_either);
 }
 
 /// The rest of EnergyConserving.step, from the new positions on.
@@ -449,21 +504,25 @@ void FixMetriplectic::step_energy_conserving()
   const double dt = update->dt;
   double **v = atom->v, **f = atom->f, *s = entropy();
 
-  update_thermo(true, true);
+  update_thermo();
+  share(true);
   const metriplectic::Particles particles{shared.data(), thermal.data(), number.data()};
   const metriplectic::Noise noise{pair->seed, static_cast<std::uint32_t>(update->ntimestep - 1), dt};
-  pairs->kick(particles, noise, zeroed(sums, 12));
-  reverse(sums, 12);
+  // friction first at the velocities after the first half of the kick, which every rank knows of its ghosts
+  pairs->kick(particles, noise, velocity.data(), zeroed(sums, KICKED));
+  reverse(sums, KICKED);
   // other forces are of the old positions in what is carried, and of the new ones in f
   impulse.resize(3 * static_cast<std::size_t>(nlocal));
   kicked.resize(3 * static_cast<std::size_t>(nlocal));
   blocks.resize(6 * static_cast<std::size_t>(nlocal));
+  net.resize(LANES * static_cast<std::size_t>(nall));
   for (int i = 0; i < nlocal; ++i) {
-    const double *from = &sums[12 * static_cast<std::size_t>(i)];
+    const double *from = &sums[KICKED * static_cast<std::size_t>(i)];
     double *to = &blocks[6 * static_cast<std::size_t>(i)];
     for (int d = 0; d < 3; ++d) {
       kicked[3 * i + d] = carried[i][IMPULSE + d] + from[4 * d + 3] + 0.5 * dt * f[i][d];
       impulse[3 * i + d] = kicked[3 * i + d] + from[d];
+      net[LANES * i + d] = from[12 + d];
     }
     for (int d = 0; d < 3; ++d) {
       to[d] = mass(i) + 0.5 * dt * from[4 + d];
@@ -485,7 +544,7 @@ void FixMetriplectic::step_energy_conserving()
     }
   }
   forward(middle, LANES, 1);
-  pairs->book(middle.data(), velocity.data(), dt, zeroed(sums, LANES));
+  pairs->book(middle.data(), velocity.data(), dt, place_before.data(), zeroed(sums, LANES));
   reverse(sums, LANES);
   const double decay = bath_time > 0.0 ? -std::expm1(-dt / bath_time) : 0.0;
   for (int i = 0; i < nlocal; ++i) {
@@ -493,51 +552,49 @@ void FixMetriplectic::step_energy_conserving()
     const double *rate = &sums[LANES * static_cast<std::size_t>(i)];
     const double *state = &shared[static_cast<std::size_t>(i) * SHARED];
     double target = carried[i][ENERGY_BEFORE] + rate[2] +
-        0.5 * dt * (carried[i][STRENGTH_BEFORE] * rate[0] + state[STRENGTH] * rate[1]);
-    if (decay > 0.0)
-      target += decay * (bath_temperature - model.k_B * state[TEMPERATURE]) / state[BY_CAPACITY];
-    if (!std::isfinite(target) || !isochores[i].entropy_of(target, s[i], s[i]))
-      error->one(FLERR, "Particle {} has internal energy {:.6g} at volume {:.6g}, to which no temperature belongs: use a "
-                 "smaller timestep, or train over a wider range of states", atom->tag[i], target, volume[i]);
+                    0.5 * dt * (carried[i][STRENGTH_BEFORE] * rate[0] + state[STRENGTH] * rate[1]);
+    if (decay > 0.0) target += decay * (bath_temperature - model.k_B * state[TEMPERATURE]) / state[BY_CAPACITY];
+    metriplectic::Thermo found;
+    if (!std::isfinite(target) || !isochores[i].entropy_of(target, s[i], s[i], found))
+      error->one(FLERR,
+                 "Particle {} has internal energy {:.6g} at volume {:.6g}, to which no temperature belongs: use a "
+                 "smaller timestep, or train over a wider range of states",
+                 atom->tag[i], target, volume[i]);
+    set_state(i, s[i], found);
   }
 }
 
 /// Block-Jacobi sweeps for the mean of the velocities after the kick and after the step, and the net friction at it.
 void FixMetriplectic::midpoint_sweeps()
 {
-  const int nlocal = atom->nlocal, nall = nlocal + atom->nghost;
   const double half = 0.5 * update->dt;
-  velocity.resize(LANES * static_cast<std::size_t>(nall));
-  // from the velocities after the first half of the kick, which every rank knows of its ghosts
-  for (int i = 0; i < nall; ++i)
-    for (int d = 0; d < 3; ++d) velocity[LANES * i + d] = motion[6 * i + 3 + d];
-  for (int sweep = 0;; ++sweep) {
-    pairs->rub(velocity.data(), zeroed(net, LANES));
-    reverse(net, LANES);
-    if (sweep == pair->model().sweeps) break;
-    for (int i = 0; i < nlocal; ++i) {
+  double **v = atom->v;
+  for (int sweep = 0; sweep < pair->model().sweeps; ++sweep) {
+    for (int i = 0; i < atom->nlocal; ++i) {
       if (!covered(i) || !(atom->mask[i] & groupbit)) continue;
       const double m = mass(i), *b = &blocks[6 * static_cast<std::size_t>(i)];
       double r[3];
       for (int d = 0; d < 3; ++d)
-        r[d] = m * (motion[6 * i + d] - velocity[LANES * i + d]) + 0.5 * (kicked[3 * i + d] + impulse[3 * i + d]) +
-            half * net[LANES * i + d];
+        r[d] = m * (v[i][d] - velocity[LANES * i + d]) + 0.5 * (kicked[3 * i + d] + impulse[3 * i + d]) +
+               half * net[LANES * i + d];
       velocity[LANES * i] += b[0] * r[0] + b[3] * r[1] + b[4] * r[2];
       velocity[LANES * i + 1] += b[3] * r[0] + b[1] * r[1] + b[5] * r[2];
       velocity[LANES * i + 2] += b[4] * r[0] + b[5] * r[1] + b[2] * r[2];
     }
     forward(velocity, LANES, 1);
+    pairs->rub(velocity.data(), zeroed(net, LANES));
+    reverse(net, LANES);
   }
 }
 
-/// Forces at the end of a step (if the volumes are new, of their first use), and with rates the friction there too.
-void FixMetriplectic::finish_step(bool with_volume, bool rates)
+/// Forces at the end of a step, whose states are known, and with rates the friction there too.
+void FixMetriplectic::finish_step(bool rates)
 {
   const metriplectic::Tables &model = pair->model();
   const int nlocal = atom->nlocal, nall = nlocal + atom->nghost;
   const double dt = update->dt;
   double **f = atom->f;
-  update_thermo(with_volume, rates);
+  share(rates);
   pairs->push(shared.data(), zeroed(net, LANES));
   reverse(net, LANES);
   for (int i = 0; i < nlocal; ++i)
@@ -556,7 +613,8 @@ void FixMetriplectic::finish_step(bool with_volume, bool rates)
     pairs->drift(particles, velocity.data(), inverse.data(), zeroed(sums, 5), random ? &noise : nullptr, random);
     reverse(sums, 5);
     for (int i = 0; i < nlocal; ++i) {
-      const double *state = &shared[static_cast<std::size_t>(i) * SHARED], *sum = &sums[5 * static_cast<std::size_t>(i)];
+      const double *state = &shared[static_cast<std::size_t>(i) * SHARED],
+                   *sum = &sums[5 * static_cast<std::size_t>(i)];
       if (!(state[TEMPERATURE] > 0.0)) continue;
       array_atom[i][RATE_OUT] = (sum[3] - state[BY_CAPACITY] * sum[4] / state[TEMPERATURE]) / state[TEMPERATURE];
       if (energy_conserving) continue;
@@ -627,8 +685,8 @@ double FixMetriplectic::compute_vector(int n)
 double FixMetriplectic::memory_usage()
 {
   double bytes = pairs ? pairs->memory() : 0.0;
-  for (const Values *v : {&motion, &velocity, &middle, &volume, &shared, &thermal, &energy, &sums, &blocks, &net,
-                          &impulse, &kicked})
+  for (const Values *v : {&place, &place_before, &velocity, &middle, &volume, &shared, &thermal, &energy, &sums,
+                          &blocks, &net, &impulse, &kicked})
     bytes += v->capacity() * sizeof(double);
   bytes += isochores.capacity() * sizeof(metriplectic::Isochore);
   return bytes + number.capacity() * sizeof(std::uint32_t) + atom->nmax * (CARRIED + OUTPUTS) * sizeof(double);

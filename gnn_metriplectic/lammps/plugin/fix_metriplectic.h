@@ -9,6 +9,8 @@
 
 #include "fix.h"
 
+#include "aligned.h"
+
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -16,7 +18,8 @@
 namespace metriplectic {
 class Isochore;
 class PairList;
-}
+struct Thermo;
+}    // namespace metriplectic
 
 namespace LAMMPS_NS {
 
@@ -52,7 +55,7 @@ class FixMetriplectic : public Fix {
   void unpack_reverse_comm(int, int *, double *) override;
 
  private:
-  using Values = std::vector<double>;
+  using Values = metriplectic::Array<double>;
 
   double *entropy() const;
   double mass(int i) const;
@@ -63,12 +66,15 @@ class FixMetriplectic : public Fix {
   double *zeroed(Values &values, int width);
 
   void find_pairs(bool moved);
+  void check_start();
   void draw_entropies();
-  void update_thermo(bool with_volume, bool with_friction);
+  void update_thermo();
+  void set_state(int i, double s, const metriplectic::Thermo &state);
+  void share(bool with_friction);
   void guard(int i, double entropy);
   void step_energy_conserving();
   void midpoint_sweeps();
-  void finish_step(bool with_volume, bool rates);
+  void finish_step(bool rates);
   void tally(bool rates);
 
   class PairMetriplectic *pair;
@@ -79,12 +85,12 @@ class FixMetriplectic : public Fix {
   std::uint64_t draw_seed;
   double bath_temperature, bath_time;    // k_B T; no bath where the time is zero
   bigint outside;                        // states beyond the tables on this rank
-  bool warned;
+  bool warned, starting;
 
   double **carried;    // impulse of the half step (3), P V^2 and U before it: per particle, migrating
 
   // by particle, ghosts included where a pair needs both ends
-  Values motion, velocity, middle, volume, shared, thermal, energy, sums, blocks, net, impulse, kicked;
+  Values place, place_before, velocity, middle, volume, shared, thermal, energy, sums, blocks, net, impulse, kicked;
   std::vector<std::uint32_t> number;
   std::vector<metriplectic::Isochore> isochores;    // of owned particles, at their volumes
 

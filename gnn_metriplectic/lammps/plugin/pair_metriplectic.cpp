@@ -131,10 +131,10 @@ void PairMetriplectic::init_style()
   if (force->ftm2v != 1.0 || force->mvv2e != 1.0)
     error->all(FLERR, "pair_style metriplectic needs units lj, as a model file has consistent units of its own");
   if (!atom->tag_enable) error->all(FLERR, "pair_style metriplectic needs atom IDs, which number its noise");
-  tagint highest = 0, highest_of_all;
-  for (int i = 0; i < atom->nlocal; ++i) highest = std::max(highest, atom->tag[i]);
-  MPI_Allreduce(&highest, &highest_of_all, 1, MPI_LMP_TAGINT, MPI_MAX, world);
-  if (static_cast<bigint>(highest_of_all) > 4294967296LL)
+  bigint highest = 0, highest_of_all;
+  for (int i = 0; i < atom->nlocal; ++i) highest = std::max<bigint>(highest, atom->tag[i]);
+  MPI_Allreduce(&highest, &highest_of_all, 1, MPI_LMP_BIGINT, MPI_MAX, world);
+  if (highest_of_all > 4294967296LL)
     error->all(FLERR, "pair_style metriplectic numbers its noise by atom IDs up to 2^32: use reset_atoms id");
   if (atom->tag_consecutive() == 0 && comm->me == 0)
     error->warning(FLERR, "Atom IDs are not consecutive: gnnm-simulate numbers particles 1 to N");
@@ -155,17 +155,19 @@ void PairMetriplectic::check_box()
   // a sheared box comes to lean by half its length
   const double lean = domain->deform_vremap ? 0.5 * domain->xprd * h[0] * h[1] : h[5];
   // rows of the inverse lattice are the normals of the faces
-  const double normal[3] = {std::sqrt(h[0] * h[0] + lean * lean + h[4] * h[4]),
-                            std::sqrt(h[1] * h[1] + h[3] * h[3]), std::fabs(h[2])};
+  const double normal[3] = {std::sqrt(h[0] * h[0] + lean * lean + h[4] * h[4]), std::sqrt(h[1] * h[1] + h[3] * h[3]),
+                            std::fabs(h[2])};
   for (int axis = 0; axis < domain->dimension; ++axis)
     if (domain->periodicity[axis] && tables->cutoff > 0.5 / normal[axis])
-      error->all(FLERR, "The cutoff {:.6g} of {} is over half the box ({:.6g} between opposite faces): use a larger box",
+      error->all(FLERR,
+                 "The cutoff {:.6g} of {} is over half the box ({:.6g} between opposite faces): use a larger box",
                  tables->cutoff, source, 1.0 / normal[axis]);
 }
 
 double PairMetriplectic::init_one(int i, int j)
 {
   if (setflag[i][i] == 0 || setflag[j][j] == 0)
-    error->all(FLERR, "pair_style metriplectic: types {} and {} lack coefficients: use pair_coeff * * model.json", i, j);
+    error->all(FLERR, "pair_style metriplectic: types {} and {} lack coefficients: use pair_coeff * * model.json", i,
+               j);
   return tables->cutoff;
 }

@@ -34,6 +34,8 @@ class PairMetriplectic : public Pair {
   /// Whether particles of a type have this pair style.
   bool covers(int type) const { return setflag[type][type] != 0; }
   const metriplectic::Tables &model() const { return *tables; }
+  /// Stops where a periodic box is below twice the cutoff.
+  void check_box();
 
   std::uint64_t seed = 0;
   Range range = ERROR;
@@ -41,7 +43,6 @@ class PairMetriplectic : public Pair {
  private:
   void allocate();
   std::string read_everywhere(const std::string &file);
-  void check_box();
 
   std::unique_ptr<metriplectic::Tables> tables;
   std::string source;    // of the tables

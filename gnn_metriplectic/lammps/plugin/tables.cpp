@@ -82,9 +82,8 @@ class Entry {
     std::vector<int> shape;
     std::vector<double> flat = numbers(key, 2, shape);
     if (shape[1] != columns || shape[0] < 2 || (nodes > 0 && shape[0] != nodes))
-      fail(key,
-           "has shape " + std::to_string(shape[0]) + " x " + std::to_string(shape[1]) + "; expected " +
-               (nodes > 0 ? std::to_string(nodes) : std::string("n")) + " x " + std::to_string(columns));
+      fail(key, "has shape " + std::to_string(shape[0]) + " x " + std::to_string(shape[1]) + "; expected " +
+                    (nodes > 0 ? std::to_string(nodes) : std::string("n")) + " x " + std::to_string(columns));
     nodes = shape[0];
     return flat;
   }
@@ -110,27 +109,38 @@ class Entry {
   std::string file, name;
 };
 
-/// Columns moved to [row][LANES] from the file's [lane][row], zero in the spare lane.
-std::vector<double> by_lanes(const std::vector<double> &table, int nodes, int rows)
-{
-  std::vector<double> out(static_cast<std::size_t>(nodes) * rows * LANES, 0.0);
-  for (int n = 0; n < nodes; ++n)
-    for (int lane = 0; lane < 3; ++lane)
-      for (int k = 0; k < rows; ++k)
-        out[(static_cast<std::size_t>(n) * rows + k) * LANES + lane] = table[(n * 3 + lane) * rows + k];
-  return out;
-}
-
-CubicTable read_spline(const Entry &entry, int rows)
+CubicTable read_spline(const Entry &entry)
 {
   double ends[2];
   entry.interval("interval", ends);
   int nodes = 0;
-  const int columns = rows == 0 ? 1 : 3 * rows;
-  std::vector<double> value = entry.table("value", columns, nodes);
-  std::vector<double> slope = entry.table("slope", columns, nodes);
-  if (rows == 0) return {ends[0], ends[1], 1, value, slope};
-  return {ends[0], ends[1], rows * LANES, by_lanes(value, nodes, rows), by_lanes(slope, nodes, rows)};
+  const std::vector<double> value = entry.table("value", 1, nodes);
+  return {ends[0], ends[1], 1, value, entry.table("slope", 1, nodes)};
+}
+
+/// Splines of A, B and K. The file has [lane][row], of which the first so many rows go, doubled, into spare lanes.
+CubicTable read_lanes(const Entry &entry, int rows, int spare, int columns)
+{
+  double ends[2];
+  entry.interval("interval", ends);
+  int nodes = 0;
+  std::vector<double> parts[2];
+  const char *const names[2] = {"value", "slope"};
+  for (int part = 0; part < 2; ++part) {
+    const std::vector<double> table = entry.table(names[part], 3 * rows, nodes);
+    parts[part].assign(static_cast<std::size_t>(nodes) * columns, 0.0);
+    for (int n = 0; n < nodes; ++n)
+      for (int lane = 0; lane < 3; ++lane)
+        for (int row = 0; row < rows; ++row) {
+          const double x = table[(static_cast<std::size_t>(n) * 3 + lane) * rows + row];
+          double *to = parts[part].data() + static_cast<std::size_t>(n) * columns;
+          if (row < spare)
+            to[LANES * lane + 3] = 2.0 * x;
+          else
+            to[LANES * (row - spare) + lane] = x;
+        }
+  }
+  return {ends[0], ends[1], columns, parts[0], parts[1]};
 }
 
 // powers of t in the six functions that take values, slopes and second derivatives at 0, then at 1
@@ -141,9 +151,7 @@ constexpr double QUINTIC[6][6] = {{1.0, 0.0, 0.0, -10.0, 15.0, -6.0}, {0.0, 1.0,
 }    // namespace
 
 CubicTable::CubicTable(double start, double stop, int columns, const std::vector<double> &value,
-                       const std::vector<double> &slope) :
-    start(start),
-    stop(stop), columns(columns)
+                       const std::vector<double> &slope) : start(start), stop(stop), columns(columns)
 {
   const int intervals = static_cast<int>(value.size()) / columns - 1;
   const double width = (stop - start) / intervals;
@@ -166,24 +174,26 @@ CubicTable::CubicTable(double start, double stop, int columns, const std::vector
 
 EquationOfState::EquationOfState(const double entropy[2], const double log_volume[2], int nodes_entropy,
                                  int nodes_volume, const std::vector<double> &nodes) :
-    entropy_range{entropy[0], entropy[1]},
-    log_volume_range{log_volume[0], log_volume[1]}, cells_entropy(nodes_entropy - 1), cells_volume(nodes_volume - 1)
+    entropy_range{entropy[0], entropy[1]}, log_volume_range{log_volume[0], log_volume[1]},
+    cells_entropy(nodes_entropy - 1), cells_volume(nodes_volume - 1)
 {
   width_entropy = (entropy[1] - entropy[0]) / cells_entropy;
   width_volume = (log_volume[1] - log_volume[0]) / cells_volume;
-  coefficients.assign(static_cast<std::size_t>(cells_entropy) * cells_volume * POWERS * POWERS, 0.0);
+  per_width_entropy = 1.0 / width_entropy;
+  per_width_volume = 1.0 / width_volume;
+  coefficients.assign(static_cast<std::size_t>(cells_entropy) * cells_volume * POWERS * WIDE, 0.0);
   const double scale_s[3] = {1.0, width_entropy, width_entropy * width_entropy};
   const double scale_x[3] = {1.0, width_volume, width_volume * width_volume};
   for (int i = 0; i < cells_entropy; ++i)
     for (int j = 0; j < cells_volume; ++j) {
       // powers of t along ln V are the rows, powers of s along S the columns
-      double *c = &coefficients[(static_cast<std::size_t>(i) * cells_volume + j) * POWERS * POWERS];
+      double *c = &coefficients[(static_cast<std::size_t>(i) * cells_volume + j) * POWERS * WIDE];
       for (int a = 0; a < 6; ++a)
         for (int b = 0; b < 6; ++b) {
           const std::size_t node = static_cast<std::size_t>(i + a / 3) * nodes_volume + (j + b / 3);
           const double value = nodes[node * 9 + (a % 3) * 3 + b % 3] * scale_s[a % 3] * scale_x[b % 3];
           for (int p = 0; p < 6; ++p)
-            for (int q = 0; q < 6; ++q) c[q * POWERS + p] += value * QUINTIC[a][p] * QUINTIC[b][q];
+            for (int q = 0; q < 6; ++q) c[q * WIDE + p] += value * QUINTIC[a][p] * QUINTIC[b][q];
         }
     }
 }
@@ -197,29 +207,22 @@ Isochore::Isochore(const EquationOfState &law, double volume) : log_volume(log_o
   beyond = log_volume - clamped;
 }
 
-void Isochore::along(double entropy, double &u, double &u_s, double &u_ss)
+namespace {
+
+/// U and its derivatives by s, at a place in the cell.
+inline void evaluate(const double *p, double s, double &u, double &u_s, double &u_ss)
 {
-  double step;
-  const double s = place(entropy, step);
-  evaluate(energy, s, step, 1.0 / law->width_entropy, u, u_s, u_ss);
+  u = p[0] + s * (p[1] + s * (p[2] + s * (p[3] + s * (p[4] + s * p[5]))));
+  u_s = p[1] + s * (2.0 * p[2] + s * (3.0 * p[3] + s * (4.0 * p[4] + s * 5.0 * p[5])));
+  u_ss = 2.0 * p[2] + s * (6.0 * p[3] + s * (12.0 * p[4] + s * 20.0 * p[5]));
 }
 
-Thermo Isochore::at(double entropy)
-{
-  Thermo thermo;
-  double step, curvature, by_log_volume, unused, unused_too;
-  const double s = place(entropy, step), per_width = 1.0 / law->width_entropy;
-  evaluate(energy, s, step, per_width, thermo.energy, thermo.temperature, curvature);
-  evaluate(slope, s, step, per_width, by_log_volume, unused, unused_too);
-  thermo.pressure = -by_log_volume / volume;
-  thermo.heat_capacity = thermo.temperature / curvature;
-  return thermo;
-}
+}    // namespace
 
-double Isochore::place(double entropy, double &step)
+inline double Isochore::place(double entropy, double &step)
 {
   const double clamped = std::min(std::max(entropy, law->entropy_range[0]), law->entropy_range[1]);
-  const double scaled = (clamped - law->entropy_range[0]) / law->width_entropy;
+  const double scaled = (clamped - law->entropy_range[0]) * law->per_width_entropy;
   const int i = std::min(std::max(static_cast<int>(scaled), 0), law->cells_entropy - 1);
   if (i != cell) load(i);
   step = entropy - clamped;
@@ -230,25 +233,42 @@ void Isochore::load(int i)
 {
   constexpr int POWERS = EquationOfState::POWERS;
   cell = i;
-  const double *c = &law->coefficients[(static_cast<std::size_t>(i) * law->cells_volume + column) * POWERS * POWERS];
-  for (int p = 0; p < POWERS; ++p) {
-    double value = c[(POWERS - 1) * POWERS + p], by_t = 0.0;
-    for (int q = POWERS - 2; q >= 0; --q) {
-      by_t = by_t * t + value;
-      value = value * t + c[q * POWERS + p];
-    }
-    slope[p] = by_t / law->width_volume;
-    energy[p] = value + beyond * slope[p];
+  const double *c = &law->coefficients[(static_cast<std::size_t>(i) * law->cells_volume + column) * POWERS * WIDE];
+  Wide value = wide(c + (POWERS - 1) * WIDE), by_t = {};
+  for (int q = POWERS - 2; q >= 0; --q) {
+    by_t = by_t * t + value;
+    value = value * t + wide(c + q * WIDE);
   }
+  by_t *= law->per_width_volume;
+  wide(slope) = by_t;
+  wide(energy) = value + beyond * by_t;
 }
 
-void Isochore::evaluate(const double *p, double s, double step, double per_width, double &u, double &u_s, double &u_ss)
+void Isochore::along(double entropy, double &u, double &u_s, double &u_ss)
 {
-  u = p[0] + s * (p[1] + s * (p[2] + s * (p[3] + s * (p[4] + s * p[5]))));
-  u_s = per_width * (p[1] + s * (2.0 * p[2] + s * (3.0 * p[3] + s * (4.0 * p[4] + s * 5.0 * p[5]))));
-  u_ss = per_width * per_width * (2.0 * p[2] + s * (6.0 * p[3] + s * (12.0 * p[4] + s * 20.0 * p[5])));
+  double step;
+  const double s = place(entropy, step), per_width = law->per_width_entropy;
+  evaluate(energy, s, u, u_s, u_ss);
+  u_s *= per_width;
+  u_ss *= per_width * per_width;
   u += step * (u_s + 0.5 * step * u_ss);
   u_s += step * u_ss;
+}
+
+Thermo Isochore::state(double s, double step, double u, double u_s, double u_ss) const
+{
+  double by_log_volume, first, second;
+  evaluate(slope, s, by_log_volume, first, second);
+  by_log_volume += step * law->per_width_entropy * (first + 0.5 * step * law->per_width_entropy * second);
+  return {u, u_s, -by_log_volume / volume, u_s / u_ss};
+}
+
+Thermo Isochore::at(double entropy)
+{
+  double u, u_s, u_ss, step;
+  along(entropy, u, u_s, u_ss);
+  const double s = place(entropy, step);
+  return state(s, step, u, u_s, u_ss);
 }
 
 bool EquationOfState::inside(double entropy, double log_volume) const
@@ -256,10 +276,10 @@ bool EquationOfState::inside(double entropy, double log_volume) const
   const double room_s = 1e-12 * (entropy_range[1] - entropy_range[0]);
   const double room_x = 1e-12 * (log_volume_range[1] - log_volume_range[0]);
   return entropy >= entropy_range[0] - room_s && entropy <= entropy_range[1] + room_s &&
-      log_volume >= log_volume_range[0] - room_x && log_volume <= log_volume_range[1] + room_x;
+         log_volume >= log_volume_range[0] - room_x && log_volume <= log_volume_range[1] + room_x;
 }
 
-bool Isochore::entropy_of(double energy, double guess, double &entropy)
+bool Isochore::entropy_of(double energy, double guess, double &entropy, Thermo &found)
 {
   constexpr double tolerance = 4.0 * 2.220446049250313e-16;
   double previous = -1.0;
@@ -270,7 +290,12 @@ bool Isochore::entropy_of(double energy, double guess, double &entropy)
     const double error = energy - u;
     const double relative = std::fabs(error) / (std::fabs(energy) + std::fabs(u));
     // at round-off, or no longer improving just above it
-    if (relative <= tolerance || (previous >= 0.0 && relative < 1e3 * tolerance && relative >= previous)) return true;
+    if (relative <= tolerance || (previous >= 0.0 && relative < 1e3 * tolerance && relative >= previous)) {
+      double beyond_range;
+      const double s = place(entropy, beyond_range);
+      found = state(s, beyond_range, u, u_s, u_ss);
+      return true;
+    }
     previous = relative;
     // Newton's step in units of the heat capacity; the curvature of U makes it Halley's
     const double capacity = u_s / u_ss, step = std::min(std::max(error / (u_s * capacity), -1.0), 4.0);
@@ -327,7 +352,7 @@ Tables::Tables(const std::string &text, const std::string &file)
   mass = entry.number("mass", true);
   k_B = entry.number("k_B", true);
   sweeps = static_cast<int>(entry.part("integrator").number("sweeps", true));
-  kernel = read_spline(entry.part("kernel"), 0);
+  kernel = read_spline(entry.part("kernel"));
   double unused;
   weight(0.0, weight_at_zero, unused);
 
@@ -341,7 +366,7 @@ Tables::Tables(const std::string &text, const std::string &file)
   law = EquationOfState(entropy, log_volume, shape[0], shape[1], nodes);
 
   const Entry friction = entry.part("friction");
-  rank = static_cast<int>(friction.number("rank", true));
+  const int rank = static_cast<int>(friction.number("rank", true));
   if (rank < 2) friction.fail("rank", "is " + std::to_string(rank) + "; it must be at least 2");
   const std::vector<double> scales = friction.numbers("squared", 1, shape);
   if (shape[0] != 3) friction.fail("squared", "must hold the three scales of A, B and K");
@@ -350,21 +375,23 @@ Tables::Tables(const std::string &text, const std::string &file)
     if (!(scales[lane] > 0.0)) friction.fail("squared", "must be positive");
     squared[lane] = scales[lane];
   }
-  radial = read_spline(friction.part("radial"), rank);
-  thermal = read_spline(friction.part("thermal"), rank - 1);
+  // at least three rows, whose spare lanes hold phi_0
+  columns = std::max(2, rank / 2) * WIDE;
+  radial = read_lanes(friction.part("radial"), rank, 1, columns);
+  thermal = read_lanes(friction.part("thermal"), rank - 1, 0, columns);
 }
 
-void Tables::thermal_features(double temperature, double *value, double *slope) const
+void Tables::thermal_features(double temperature, double multiple, double *value, double *slope) const
 {
   const double x = log_of(temperature);
   const bool inside = x >= thermal.start && x <= thermal.stop;
   double t;
   const double *c = thermal.locate(x, t);
-  const int n = thermal.columns;
-  const double scale = inside ? thermal.per_width : 0.0;
-  for (int k = 0; k < n; ++k) {
-    value[k] = c[k] + t * (c[n + k] + t * (c[2 * n + k] + t * c[3 * n + k]));
-    slope[k] = scale * (c[n + k] + t * (2.0 * c[2 * n + k] + 3.0 * t * c[3 * n + k]));
+  const double scale = inside ? multiple * thermal.per_width : 0.0;
+  for (int k = 0; k < columns; k += WIDE) {
+    const Wide c1 = wide(c + columns + k), c2 = wide(c + 2 * columns + k), c3 = wide(c + 3 * columns + k);
+    wide(value + k) = wide(c + k) + t * (c1 + t * (c2 + t * c3));
+    wide(slope + k) = scale * (c1 + t * (2.0 * c2 + 3.0 * t * c3));
   }
 }
 

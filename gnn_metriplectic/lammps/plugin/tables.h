@@ -1,19 +1,18 @@
 // A model as tables: the content of model.json (gnn_metriplectic/models/tables.py), ready to evaluate.
 //
-// Splines are held as polynomials of each interval, all the columns of an interval side by side.
+// Splines are held as polynomials of each interval, all the columns of an interval side by side. A, B and K and a spare
+// one fill the LANES of a register.
 
 #ifndef METRIPLECTIC_TABLES_H
 #define METRIPLECTIC_TABLES_H
 
+#include "aligned.h"
 #include "vector_math.h"
 
 #include <string>
 #include <vector>
 
 namespace metriplectic {
-
-/// Lanes of A, B and K, and one to spare, so that they fill a vector register.
-constexpr int LANES = 4;
 
 /// Cubic polynomials on a uniform grid, several columns at once.
 class CubicTable {
@@ -41,7 +40,7 @@ class CubicTable {
  private:
   double last = 1.0;
   int last_cell = 0;
-  std::vector<double> coefficients;
+  Array<double> coefficients;
 };
 
 /// State of a particle.
@@ -65,10 +64,10 @@ class EquationOfState {
 
  private:
   friend class Isochore;
-  static constexpr int POWERS = 6;
+  static constexpr int POWERS = 6;    // of s and t in a cell, [POWERS][WIDE]
   int cells_entropy = 0, cells_volume = 0;
-  double width_entropy = 1.0, width_volume = 1.0;
-  std::vector<double> coefficients;
+  double width_entropy = 1.0, width_volume = 1.0, per_width_entropy = 1.0, per_width_volume = 1.0;
+  Array<double> coefficients;
 };
 
 /// U along S at one volume. Beyond the rectangle U goes on from its nearest point.
@@ -78,8 +77,8 @@ class Isochore {
   Isochore(const EquationOfState &law, double volume);
 
   Thermo at(double entropy);
-  /// S with U(S) = energy, by Halley's method from a guess; false where there is none.
-  bool entropy_of(double energy, double guess, double &entropy);
+  /// S with U(S) = energy, by Halley's method from a guess, and its state; false where there is none.
+  bool entropy_of(double energy, double guess, double &entropy, Thermo &state);
   /// U, dU/dS and d2U/dS2.
   void along(double entropy, double &u, double &u_s, double &u_ss);
 
@@ -87,14 +86,14 @@ class Isochore {
 
  private:
   double place(double entropy, double &step);
+  Thermo state(double s, double step, double u, double u_s, double u_ss) const;
   void load(int cell);
-  static void evaluate(const double *p, double s, double step, double per_width, double &u, double &u_s, double &u_ss);
 
   const EquationOfState *law = nullptr;
   int column = 0, cell = -1;    // along ln V and S
   double volume = 1.0, t = 0.0, beyond = 0.0;
   // powers of s of U and of dU/d ln V in the cell
-  double energy[EquationOfState::POWERS], slope[EquationOfState::POWERS];
+  double energy[WIDE], slope[WIDE];
 };
 
 class Tables {
@@ -111,16 +110,18 @@ class Tables {
     slope = kernel.per_width * (c[1] + t * (2.0 * c[2] + 3.0 * t * c[3]));
   }
 
-  /// g_k of A, B and K and T dg_k/dT, for k = 1 to rank - 1, [rank - 1][LANES] each.
-  void thermal_features(double temperature, double *value, double *slope) const;
+  /// g_k of A, B and K and a multiple of dg_k/d ln T, `columns` each.
+  void thermal_features(double temperature, double multiple, double *value, double *slope) const;
 
-  int dimension, rank, sweeps;
+  int dimension, sweeps;
+  int columns;    // of `radial` and `thermal`
   double cutoff, dt, mass, k_B;
   double weight_at_zero;
-  double squared[LANES];     // scales of A^2, B^2, K^2
-  CubicTable kernel;         // W
-  CubicTable radial;         // phi, [rank][LANES] columns
-  CubicTable thermal;        // g, [rank - 1][LANES] columns, in ln T
+  double squared[LANES];    // scales of A^2, B^2, K^2
+  CubicTable kernel;        // W
+  // [k - 1][LANES] for k from 1 to rank - 1, and rows of zeros up to whole multiples of WIDE
+  CubicTable radial;     // phi_k; 2 phi_0 of A, B and K in the spare lanes of the first three rows
+  CubicTable thermal;    // g_k, in ln T
   EquationOfState law;
 };
 

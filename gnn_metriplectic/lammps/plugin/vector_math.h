@@ -9,6 +9,21 @@
 
 namespace metriplectic {
 
+// Numbers side by side, in one register (or two halves of one).
+constexpr int LANES = 4, WIDE = 8;
+typedef double Lanes __attribute__((vector_size(LANES * sizeof(double)), aligned(sizeof(double)), may_alias));
+typedef double Wide __attribute__((vector_size(WIDE * sizeof(double)), aligned(sizeof(double)), may_alias));
+
+inline const Wide &wide(const double *x)
+{
+  return *reinterpret_cast<const Wide *>(x);
+}
+
+inline Wide &wide(double *x)
+{
+  return *reinterpret_cast<Wide *>(x);
+}
+
 inline double from_bits(std::uint64_t bits)
 {
   double x;
