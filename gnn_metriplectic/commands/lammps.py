@@ -72,7 +72,9 @@ def _example(names: list[str], model: str | None = None, out: str | None = None)
 def _defaults(path: Path) -> dict[str, object]:
     """Variables of the examples that a model decides."""
     model = read_tables(path)
-    return {"model": path, "mass": float(model.mass), "timestep": model.dt, "skin": round(0.2 * model.cutoff, 6)}
+    # nobody may cross half the skin in a step; six standard deviations of the velocity at k_B T = 1
+    skin = max(0.2 * model.cutoff, 12.0 * model.dt * float(model.mass) ** -0.5)
+    return {"model": path, "mass": float(model.mass), "timestep": model.dt, "skin": round(skin, 6)}
 
 
 if __name__ == "__main__":

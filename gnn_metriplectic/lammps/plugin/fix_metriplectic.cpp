@@ -57,7 +57,7 @@ void invert(double *m)
 FixMetriplectic::FixMetriplectic(LAMMPS *lmp, int narg, char **arg) :
     Fix(lmp, narg, arg), pair(nullptr), energy_conserving(true), rates_wanted(false), entropies_pending(false),
     draw_temperature(0.0), draw_seed(0), bath_temperature(0.0), bath_time(0.0), outside(0), warned(false),
-    starting(false), carried(nullptr), message(nullptr), message_width(0), message_velocities(0)
+    carried(nullptr), message(nullptr), message_width(0), message_velocities(0)
 {
   for (int k = 3; k < narg;) {
     const std::string key = arg[k];
@@ -468,6 +468,14 @@ void FixMetriplectic::initial_integrate(int)
     // LAMMPS would lose it
     const double step[3] = {x[i][0] - old[0], x[i][1] - old[1], x[i][2] - old[2]};
     const double moved = std::sqrt(step[0] * step[0] + step[1] * step[1] + step[2] * step[2]);
+    if (moved > 0.5 * neighbor->skin && energy_conserving && !leapt) {
+      error->warning(
+          FLERR,
+          "Particle {} moves by {:.3g} in a step, over half the skin of the neighbor list: energy is not conserved "
+          "where pairs part so fast; use a larger skin (neighbor) or a smaller timestep",
+          atom->tag[i], moved);
+      leapt = true;
+    }
     if (!(moved <= reach))
       error->one(FLERR,
                  "Particle {} moves by {:.3g} in a step, more than the cutoff, {:.3g}: the simulation has blown "

@@ -85,7 +85,7 @@ class FixMetriplectic : public Fix {
   std::uint64_t draw_seed;
   double bath_temperature, bath_time;    // k_B T; no bath where the time is zero
   bigint outside;                        // states beyond the tables on this rank
-  bool warned, starting;
+  bool warned, starting = false, leapt = false;
 
   double **carried;    // impulse of the half step (3), P V^2 and U before it: per particle, migrating
 

@@ -153,7 +153,7 @@ void PairMetriplectic::check_box()
 {
   const double *h = domain->h_inv;
   // a sheared box comes to lean by half its length
-  const double lean = domain->deform_vremap ? 0.5 * domain->xprd * h[0] * h[1] : h[5];
+  const double lean = domain->deform_vremap && domain->h_rate[5] != 0.0 ? 0.5 * domain->xprd * h[0] * h[1] : h[5];
   // rows of the inverse lattice are the normals of the faces
   const double normal[3] = {std::sqrt(h[0] * h[0] + lean * lean + h[4] * h[4]), std::sqrt(h[1] * h[1] + h[3] * h[3]),
                             std::fabs(h[2])};
