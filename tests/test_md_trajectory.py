@@ -519,9 +519,7 @@ def test_the_commands_generate_train_and_score(tmp_path, melt, monkeypatch, caps
 def test_what_is_missing_is_named_before_any_work(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as error:
         run_command(monkeypatch, tmp_path, "generate", "system=trajectory", "topology=melt.data")
-    assert str(error.value) == (
-        "gnnm-generate: mapping, trajectory must be given, such as mapping=... or an experiment=..."
-    )
+    assert str(error.value) == ("gnnm-generate: mapping, trajectory must be given, such as mapping=...")
     with pytest.raises(SystemExit) as error:
         run_command(
             monkeypatch, tmp_path, "generate", "system=trajectory", "topology=a", "trajectory=b", "mapping=file"
