@@ -77,7 +77,7 @@ def negative_log_likelihood(
     return torch.where(touched, nll, torch.zeros_like(nll))
 
 
-def _energy_conserving(model, start: State, end: State, configurations, dt: float, acceleration, prescribed):
+def _energy_conserving(model, start: State, end: State, configurations, dt: float, acceleration, prescribed=None):
     before, after = configurations
     thermo_before = model.thermo(before, start.entropy, start.species)
     thermo = model.thermo(after, start.entropy, start.species)
@@ -135,7 +135,7 @@ def _energy_conserving(model, start: State, end: State, configurations, dt: floa
     return residual, covariance, log_determinant, pairs
 
 
-def _euler_maruyama(model, start: State, end: State, configurations, dt: float, acceleration, prescribed):
+def _euler_maruyama(model, start: State, end: State, configurations, dt: float, acceleration, prescribed=None):
     pairs = configurations[0].pairs
     drift = model.drift(start, pairs)
     velocity = end.vel - start.vel - dt * (drift.vel + acceleration)
