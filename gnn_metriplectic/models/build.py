@@ -104,6 +104,7 @@ def build_model(
     effective = max(0.25 * size.neighbors, 1.0)
     drag = size.increment * size.mass**2 / (k_B * dt * effective)
     heat = ENTROPY_INCREMENT * (size.entropy * temperature) ** 2 / (2.0 * k_B * dt * effective)
+    density = LearnedKernel(cutoff, volume=size.volume, dimension=dimension, species=species, **kernel)
     entropic = {"energy": size.energy, "entropy": size.entropy}
     solid = {}
     if strain is None:
@@ -117,7 +118,7 @@ def build_model(
         shear = LearnedShear(**entropic, moduli=shape[: measure.count], **elastic)
         solid = {"strain": measure, "elastic": shear}
     return MetriplecticModel(
-        LearnedKernel(cutoff, volume=size.volume, dimension=dimension, species=species, **kernel),
+        density,
         law,
         LearnedFriction(
             cutoff,
