@@ -7,7 +7,7 @@ CSS = """
 * { box-sizing: border-box; }
 body { margin: 0; background: #f4f6f8; color: var(--ink);
        font: 16px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; }
-main { max-width: 1240px; margin: 0 auto; padding: 36px 28px 56px; }
+main { max-width: 1320px; margin: 0 auto; padding: 36px 28px 56px; }
 h1 { font-size: 2rem; line-height: 1.2; margin: 0; letter-spacing: -0.015em; }
 h2 { font-size: 1.3rem; margin: 0 0 14px; letter-spacing: -0.01em; }
 .facts { color: var(--soft); margin: 6px 0 26px; }
