@@ -183,7 +183,8 @@ def draw_temperatures(axes, rows: list[dict]) -> None:
         for (label, marker, fill), style in zip(kinds.values(), ("-", "--"), strict=True)
     ]
     handles += [Line2D([], [], color=colour, linewidth=3, label=label) for label, colour in SCHEMES.values()]
-    axes.legend(handles=handles, loc="upper left")
+    # between what heats and what does not
+    axes.legend(handles=handles, loc="center right", bbox_to_anchor=(1.0, 0.62))
 
 
 def columns(rows: list[dict], scheme: str, *names: str) -> tuple[np.ndarray, ...]:
