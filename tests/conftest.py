@@ -114,7 +114,7 @@ def learned_model(dimension: int, *, mass: float | list[float] = 1.0, seed: int 
 def learned_solid_settings(dimension: int, measure: str = "deformation_gradient") -> dict:
     """Settings of a small learned solid."""
     settings = learned_settings(dimension)
-    settings["scales"]["moduli"] = (3.0, 3.0, 3.0)
+    settings["scales"]["moduli"] = [3.0, 3.0, 3.0]
     return {**settings, "strain": {"measure": measure, "width": 8}, "elastic": {"width": 4}}
 
 

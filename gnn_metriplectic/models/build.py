@@ -42,9 +42,9 @@ class Scales:
     entropy: float
     moduli: tuple[float, ...] = ()
 
-    def to_dict(self) -> dict[str, float | tuple[float, ...]]:
+    def to_dict(self) -> dict[str, float | list[float]]:
         """Plain settings."""
-        return asdict(self)
+        return {**asdict(self), "moduli": list(self.moduli)}
 
 
 # the first guess of the heat capacity of a particle, in units of k_B; that of a solid takes up the heat of its friction
