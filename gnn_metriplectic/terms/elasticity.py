@@ -41,6 +41,22 @@ class Elastic(NamedTuple):
     stiffness: Tensor
 
 
+class SolidThermo(NamedTuple):
+    """State of each particle of a solid: a `Thermo` and the stiffness against each measure.
+
+    Attributes:
+        energy, temperature, pressure: as in `Thermo`, ``[N]``.
+        heat_capacity: at constant volume and strain, ``[N]``.
+        stiffness: ∂U/∂measure, ``[N, K]``.
+    """
+
+    energy: Tensor
+    temperature: Tensor
+    pressure: Tensor
+    heat_capacity: Tensor
+    stiffness: Tensor
+
+
 class ElasticEnergy(nn.Module):
     """U_dev(S, measures): zero without strain, increasing and convex in S and in each measure.
 
@@ -68,11 +84,11 @@ class Strained(EquationOfState):
         super().__init__()
         self.volumetric, self.elastic, self.measures, self.rest_volume = volumetric, elastic, measures, rest_volume
 
-    def forward(self, entropy: Tensor, volume: Tensor, species: Tensor | None = None) -> Thermo:
+    def forward(self, entropy: Tensor, volume: Tensor, species: Tensor | None = None) -> SolidThermo:
         thermo = self.volumetric(entropy, volume / self.rest_volume, species)
         stored = self.elastic(entropy, self.measures)
         temperature = thermo.temperature + stored.temperature
-        return Thermo(
+        return SolidThermo(
             thermo.energy + stored.energy,
             temperature,
             thermo.pressure / self.rest_volume,

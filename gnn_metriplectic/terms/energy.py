@@ -12,21 +12,19 @@ from gnn_metriplectic.terms.linear import linear
 
 
 class Thermo(NamedTuple):
-    """State of each particle, ``[N]`` each but the last.
+    """State of each particle, all ``[N]``.
 
     Attributes:
         energy: U.
         temperature: T = dU/dS.
         pressure: P = -dU/dV.
-        heat_capacity: C = T / (dT/dS), at constant volume (and strain).
-        stiffness: of a solid, ``[N, K]``, dU/d(measure) by the measures of its strain.
+        heat_capacity: C = T / (dT/dS), at constant volume.
     """
 
     energy: Tensor
     temperature: Tensor
     pressure: Tensor
     heat_capacity: Tensor
-    stiffness: Tensor | None = None
 
 
 class EquationOfState(nn.Module):

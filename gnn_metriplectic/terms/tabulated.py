@@ -205,9 +205,9 @@ class TabulatedEquationOfState(EquationOfState):
         s, x = torch.meshgrid(*(map(_nodes, (entropy, log_volume), intervals)), indexing="ij")
         shape, s, x = s.shape, s.ravel(), x.ravel().requires_grad_()
         with torch.enable_grad():
-            thermo = law(s, torch.exp(x))
+            energy, temperature, _, capacity = law(s, torch.exp(x))
             columns = []
-            for value in (thermo.energy, thermo.temperature, thermo.temperature / thermo.heat_capacity):
+            for value in (energy, temperature, temperature / capacity):
                 (first,) = torch.autograd.grad(value.sum(), x, create_graph=True)
                 (second,) = torch.autograd.grad(first.sum(), x, retain_graph=True)
                 columns.append(torch.stack([value, first, second], dim=1).detach())
