@@ -47,7 +47,7 @@ def main(config: DictConfig) -> float:
     training = {**_known(config, "model"), **_known(config, "optimizer")}
     started = time.monotonic()
     settings = plain(config.system)
-    data = ensure_dataset(settings, config.data, seed=config.data_seed)
+    data = ensure_dataset(settings, config.data, seed=config.data_seed, generate=rank_zero_only.rank == 0)
     generated = time.monotonic()
     train, validation = ([t for runs in read_split(data, s).values() for t in runs] for s in ("train", "validation"))
     try:

@@ -3,6 +3,7 @@
 name                 conserves
 energy_conserving    momentum and total energy to round-off, at any dt
 euler_maruyama       momentum; energy only on average (the scheme of arXiv 2508.12569)
+increment            nothing: the map that a graph network has learned
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from torch import Tensor
 from gnn_metriplectic.allocator import keep_freed_memory
 from gnn_metriplectic.dynamics.external import Forcing, Prescribed, Thermostat
 from gnn_metriplectic.geometry import Box, Pairs, VerletList, dot, pair_normals
-from gnn_metriplectic.models.metriplectic import Configuration, MetriplecticModel
+from gnn_metriplectic.models.particles import Configuration, ParticleModel
 from gnn_metriplectic.models.state import State
 from gnn_metriplectic.terms import Thermo
 
 
 class Frame(NamedTuple):
-    """A state on its way: what a step needs to go on."""
+    """A state on its way: what a step needs to go on; ``thermo`` is None where the model has none."""
 
     state: State
     configuration: Configuration
-    thermo: Thermo
+    thermo: Thermo | None
     step: int
 
 
@@ -45,7 +46,7 @@ class Integrator:
 
     def __init__(
         self,
-        model: MetriplecticModel,
+        model: ParticleModel,
         box: Box,
         dt: float,
         *,
@@ -60,6 +61,8 @@ class Integrator:
             raise ValueError(f"dt is {dt}; it must be positive")
         if box.dimension != model.dimension:
             raise ValueError(f"the box has dimension {box.dimension} and the model {model.dimension}")
+        if thermostat is not None and not model.has_entropy:
+            raise ValueError("a thermostat acts on internal energies, and the model has none that mean anything")
         self.model, self.box, self.dt, self.seed, self.time = model, box, dt, seed, time
         self.forcing, self.prescribed, self.thermostat = forcing, prescribed, thermostat
         self.neighbors = VerletList(box, model.cutoff, backend=neighbors)
@@ -196,4 +199,25 @@ class EulerMaruyama(Integrator):
         return self.start(replace(state, pos=pos, vel=vel, entropy=entropy), number + 1)
 
 
-INTEGRATORS = {"energy_conserving": EnergyConserving, "euler_maruyama": EulerMaruyama}
+class LearnedIncrement(Integrator):
+    """v' = v + Δ + dt a with Δ drawn as a `GraphNetwork` has it, r' = r + ½ dt (v + v')."""
+
+    def start(self, state: State, step: int = 0) -> Frame:
+        return Frame(state, self._configuration(state, state.pos, step), None, step)
+
+    def step(self, frame: Frame) -> Frame:
+        state, configuration, _, number = frame
+        mean, factor = self.model(configuration.pairs, state.vel, state.species)
+        own = torch.arange(len(state.pos), device=state.pos.device).expand(2, -1)  # of each particle with itself
+        normals = pair_normals(own, self.seed, number, self.model.dimension).to(mean)
+        outer = self._acceleration(state.pos + 0.5 * self.dt * state.vel, number)
+        vel = state.vel + mean + self.dt * outer + (factor @ normals.unsqueeze(2)).squeeze(2)
+        pos, vel = self._place(state.pos + 0.5 * self.dt * (state.vel + vel), vel, number + 1)
+        return self.start(replace(state, pos=pos, vel=vel), number + 1)
+
+
+INTEGRATORS = {
+    "energy_conserving": EnergyConserving,
+    "euler_maruyama": EulerMaruyama,
+    "increment": LearnedIncrement,
+}

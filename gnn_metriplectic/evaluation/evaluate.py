@@ -29,6 +29,8 @@ from gnn_metriplectic.trajectory import Trajectory
 
 # share of a rollout that passes before it is scored
 SETTLING = 0.1
+# series of rollouts whose means are scores
+AVERAGED = ("temperature", "pressure")
 
 
 def evaluate(
@@ -103,14 +105,16 @@ def evaluate(
         parts = [outcome.truth for outcome in outcomes[name]]
         truth, learned = average(parts), average([outcome.model for outcome in outcomes[name]])
         scores = score(learned, truth, **settings)
-        scores["temperature"] = _settled_mean(rollouts, "temperature")
-        scores["encoded_temperature"] = _encoded_temperature(model, runs)
-        scores["pressure"] = _settled_mean(rollouts, "pressure")
+        scores.update({name: _settled_mean(rollouts, name) for name in AVERAGED if name in rollouts[0].series})
+        if model.has_entropy:
+            scores["encoded_temperature"] = _encoded_temperature(model, runs)
         known = observed_quantities(runs, parts, window=window, reference=reference)
         if known:
             metrics.setdefault("observed", {})[name] = known
-            scores["pressure_truth"] = known.get("pressure", {}).get("value")
-        scores["energy_drift"] = max(r.energy_drift for r in rollouts)
+            if "pressure" in scores:
+                scores["pressure_truth"] = known.get("pressure", {}).get("value")
+        if model.has_entropy:
+            scores["energy_drift"] = max(r.energy_drift for r in rollouts)
         scores["momentum_drift"] = max(r.momentum_drift for r in rollouts)
         metrics["scores"][name] = scores
         if len(runs) > 1:
@@ -127,21 +131,21 @@ def evaluate(
         if all(answer is not None for answer in answers):
             scores.update(mean_scores([answer.scores for answer in answers]))
             metrics["floor"].setdefault(name, {}).update(mean_scores([answer.floor for answer in answers]))
-        if not metrics["entropy"]:
+        if model.has_entropy and not metrics["entropy"]:
             metrics["entropy"] = entropy_diagnostics(model, runs[0], rollouts[0])
         scenarios[name] = {
             "truth": runs,
             "model": [r.run for r in rollouts],
             "curves": {"truth": truth, "model": learned},
             "series": rollouts[0].series,
-            "encoded_entropies": _encoded(model, runs[0], _picks(len(runs[0]))),
+            "encoded_entropies": _encoded(model, runs[0], _picks(len(runs[0]))) if model.has_entropy else None,
             "mechanics": answers[0],
         }
     first = next(iter(truths.values()))[0]
     terms = None
     if model.is_solid:
         terms = solid_curves(model, ground_truth)
-    elif model.log_mass.numel() == 1 and not first.box.is_free:
+    elif model.has_entropy and model.log_mass.numel() == 1 and not first.box.is_free:
         temperature = metrics["scores"][next(iter(truths))]["kinetic_temperature_truth"]
         terms = term_curves(model, temperature=temperature, volume=first.box.volume / first.num_particles)
     metrics["seconds"] = {**seconds, "evaluate": time.monotonic() - started}
