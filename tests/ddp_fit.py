@@ -42,7 +42,13 @@ def main(kind: str, processes: int, folder: Path) -> None:
         lr=1e-3,
         out=out,
         callbacks=[curve],
-        trainer={**SILENT, "devices": processes, **({"strategy": "ddp"} if processes > 1 else {})},
+        # double, as Adam makes a step of round-off where a gradient should vanish
+        trainer={
+            **SILENT,
+            "precision": "64-true",
+            "devices": processes,
+            **({"strategy": "ddp"} if processes > 1 else {}),
+        },
     )
     if rank_zero_only.rank == 0:
         (out / "curve.json").write_text(json.dumps(curve.rows))

@@ -319,17 +319,65 @@ def test_an_experiment_of_the_users_own_folder_is_found(trained, tmp_path, monke
     assert (model.cutoff, model.dt) == (0.19, pytest.approx(2 * 1e-3))
 
 
-def test_wandb_works_without_a_server(trained, tmp_path, monkeypatch):
-    stub(monkeypatch)
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    settings = (*SMALL_TRAINING, f"data={trained / 'data'}", "logger=wandb", "out=run")
-    run_command(monkeypatch, tmp_path, "train", *settings)
-    (run,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
-    assert list(run.glob("*.wandb"))
+def records(path: Path) -> list:
+    """What an offline run would send to the server."""
+    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.sdk.internal.datastore import DataStore
+
+    store, found = DataStore(), []
+    store.open_for_scan(str(path))
+    while (data := store.scan_data()) is not None:
+        found.append(Record())
+        found[-1].ParseFromString(data)
+    return found
+
+
+def test_wandb_records_a_run_without_a_server(trained, tmp_path, monkeypatch):
     import wandb
 
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "staged"))
+    settings = (*SMALL_TRAINING, f"data={trained / 'data'}", "logger=wandb", "out=run")
+    run_command(monkeypatch, tmp_path, "train", *settings)
     assert wandb.run is None  # finished: a next training in this process has a run of its own
+    (run,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
+    (file,) = run.glob("*.wandb")
+    sent = records(file)
+    config = {
+        item.key or ".".join(item.nested_key): json.loads(item.value_json)
+        for record in sent
+        if record.HasField("config")
+        for item in record.config.update
+    }
+    assert config["config"]["optimizer"]["steps"] == 8
+    assert config["config"]["system"]["parameters"]["particles"] == 60
+    summary = {
+        ".".join(item.nested_key) or item.key: json.loads(item.value_json)
+        for record in sent
+        if record.HasField("summary")
+        for item in record.summary.update
+    }
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert summary["scores/rest/rdf"] == metrics["scores"]["rest"]["rdf"]
+    losses = [
+        json.loads(item.value_json)
+        for record in sent
+        if record.HasField("history")
+        for item in record.history.item
+        if (item.key or ".".join(item.nested_key)) == "val/loss"
+    ]
+    assert len(losses) == 2
+    (page,) = run.rglob("report*.html")
+    assert page.read_text().count("learned dynamics against the truth") == 1
+    artifacts = [
+        record.request.log_artifact.artifact if record.request.HasField("log_artifact") else record.artifact
+        for record in sent
+        if record.request.HasField("log_artifact") or record.HasField("artifact")
+    ]
+    assert [a.type for a in artifacts if a.type == "model"] == ["model"]
+    kept = [entry.local_path for a in artifacts for entry in a.manifest.contents if a.type == "model"]
+    assert [gm.load(path).cutoff for path in kept] == [0.2]
 
 
 def test_a_multirun_gives_each_job_its_own_folder(trained, tmp_path, monkeypatch):

@@ -113,6 +113,7 @@ def fit(
     seed: int = 0,
     out: str | os.PathLike[str] | None = None,
     ckpt_path: str | None = None,
+    start_from: str | os.PathLike[str] | None = None,
     trainer: dict[str, Any] | None = None,
     logger: Any = False,
     callbacks: Sequence[Callback] = (),
@@ -147,7 +148,9 @@ def fit(
         seed: of weights and order.
         out: folder for ``best.ckpt`` and ``last.ckpt``; by default a temporary one (of several processes it must be
             given, and be one that all of them see).
-        ckpt_path: checkpoint to go on from, or ``last`` for that of ``out``.
+        ckpt_path: checkpoint of the same training to go on from, or ``last`` for that of ``out``.
+        start_from: checkpoint of another training whose weights this one starts from, for other data or another lag;
+            the model must have the same settings.
         trainer: options of ``lightning.Trainer``.
         logger, callbacks: for ``lightning.Trainer``.
         workers: processes that prepare batches.
@@ -244,6 +247,9 @@ def fit(
         "patch": patch,
         "trajectories": [t.fingerprint() for t in train],
     }
+    if start_from is not None:
+        settings = _settings_of(start_from, settings)
+        provenance["start_from"] = os.fspath(start_from)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
@@ -257,6 +263,8 @@ def fit(
             )
         except TypeError as error:
             raise ValueError(f"settings of the terms do not fit: {error}") from None
+    if start_from is not None:
+        module.load_state_dict(read_checkpoint(start_from)["state_dict"])
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch if out is None else out)
         # two, as save_last would only follow the best
@@ -319,6 +327,20 @@ def _quiet_lightning() -> Iterator[None]:
             yield
     finally:
         remarks.setLevel(level)
+
+
+def _settings_of(path: str | os.PathLike[str], settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the model of a checkpoint, its scales included, at the time step of ``settings``."""
+    before = {"kind": "metriplectic", **read_checkpoint(path)["hyper_parameters"]["model"]}
+    own = ("dt", "substeps", "scales")
+    differ = [
+        f"{name} {before.get(name)} there and {settings.get(name)} here"
+        for name in {**before, **settings}
+        if name not in own and before.get(name) != settings.get(name)
+    ]
+    if differ:
+        raise ValueError(f"the training cannot start from {path}, whose model is another ({', '.join(differ)})")
+    return {**before, "dt": settings["dt"], "substeps": settings["substeps"]}
 
 
 def _resume_from(ckpt_path: str | None, folder: Path, settings: dict[str, Any]) -> str | None:

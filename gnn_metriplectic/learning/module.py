@@ -84,9 +84,9 @@ class MetriplecticModule(lightning.LightningModule):
         """What the loss of a batch is made of; in training, of the batches of all processes.
 
         Returns:
-            ``nll`` a particle, 0-dim, and the number ``count`` of free particles. With entropy also ``excess`` of the
-            mean volume (its logarithm), 0-dim; ``ratio`` of k_B <T> to the kinetic temperature of each graph where
-            these are tied, else None; the free particles' ``entropies`` at both ends, ``[2 count]``.
+            ``nll`` a particle, 0-dim, and the number ``count`` of free particles. With entropy also the mean ``volume``
+            in units of what is due to a particle, 0-dim; ``ratio`` of k_B <T> to the kinetic temperature of each graph
+            where these are tied, else None; the free particles' ``entropies`` at both ends, ``[2 count]``.
         """
         pairs, next_pairs = pairs_of(batch)
         species = batch.species if "species" in batch else None
@@ -111,7 +111,7 @@ class MetriplecticModule(lightning.LightningModule):
         if not self.model.has_entropy:
             return parts
         # the scale of W is a gauge: the likelihood does not change along it, the constraint picks a point
-        excess = torch.log(mean((before.volume / batch.particle_volume[batch.batch])[free].mean()))
+        volume = mean((before.volume / batch.particle_volume[batch.batch])[free].mean())
         ratio = None
         if self.hparams.temperature == "equilibrium":
             temperature = self.model.k_B * self.model.thermo(before, entropy, species).temperature
@@ -122,16 +122,16 @@ class MetriplecticModule(lightning.LightningModule):
             seen = (entropies, before.volume[free])
             ends = torch.stack([torch.stack([x.detach().min(), -x.detach().max()]) for x in seen])
             self.model.see(*(least_of_all(ends) * ends.new_tensor([1.0, -1.0])))
-        return {**parts, "excess": excess, "ratio": ratio, "entropies": entropies}
+        return {**parts, "volume": volume, "ratio": ratio, "entropies": entropies}
 
-    def _constraints(self, excess: Tensor, ratio: Tensor | None) -> Tensor:
+    def _constraints(self, volume: Tensor, ratio: Tensor | None) -> Tensor:
         """Penalty of the mean volume and of the mean temperature of each graph of all processes, 0-dim.
 
         Args:
-            excess: of the mean volume, 0-dim.
+            volume: the mean, in units of what is due to a particle, 0-dim.
             ratio: of k_B <T> to the kinetic temperature of each graph, ``[G]``; None where they are not tied.
         """
-        penalty = VOLUME_TIE * excess**2
+        penalty = VOLUME_TIE * torch.log(volume) ** 2
         if ratio is None:
             return penalty
         return penalty + TEMPERATURE_TIE * Mean(len(ratio), ratio)(((ratio - 1.0) ** 2).mean())
@@ -192,8 +192,11 @@ class MetriplecticModule(lightning.LightningModule):
 
     @property
     def _gauge_weight(self) -> float:
+        slow = 1.0 / self.hparams.gauge_steps
+        if "start_from" in (self.hparams.provenance or {}):
+            return slow  # the gauge of the weights that it starts from is not to be thrown away
         # a plain average at first, then an exponential one
-        return max(1.0 / (1.0 + self.global_step), 1.0 / self.hparams.gauge_steps)
+        return max(1.0 / (1.0 + self.global_step), slow)
 
     def on_fit_start(self) -> None:
         keep_freed_memory()
@@ -207,7 +210,7 @@ class MetriplecticModule(lightning.LightningModule):
         likely = loss = parts["nll"]
         if self.model.has_entropy:
             shape = self._negentropy(parts["entropies"])
-            constraints = self._constraints(parts["excess"], parts["ratio"])
+            constraints = self._constraints(parts["volume"], parts["ratio"])
             likely = likely + NEGENTROPY * shape
             loss = likely + constraints
             self.log("train/negentropy", shape.detach(), batch_size=size)
@@ -239,7 +242,7 @@ class MetriplecticModule(lightning.LightningModule):
         if self.model.has_entropy:
             ratio = None if parts[0]["ratio"] is None else torch.cat([part["ratio"] for part in parts])
             # a checkpoint whose temperature is off is not the best, however likely it makes the data
-            loss = loss + self._constraints(mean("excess"), ratio)
+            loss = loss + self._constraints(mean("volume"), ratio)
         if self.model.encoder is not None:
             entropies = torch.cat([part["entropies"] for part in parts])
             loss = loss + NEGENTROPY * negentropy(torch.cat(of_all_processes(entropies)))

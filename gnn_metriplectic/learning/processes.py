@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributed.nn.functional import all_reduce
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 
@@ -37,7 +36,21 @@ class Mean:
         return value if self.processes == 1 else self._over_processes(self.weight * value)
 
     def _over_processes(self, value: Tensor) -> Tensor:
-        return all_reduce(value) / self.processes
+        return _Sum.apply(value) / self.processes
+
+
+class _Sum(torch.autograd.Function):
+    """A sum over processes, each of which has a loss of its own that depends on it: gradients add up as well."""
+
+    @staticmethod
+    def forward(ctx, value: Tensor) -> Tensor:
+        value = value.clone()
+        torch.distributed.all_reduce(value)
+        return value
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return _Sum.forward(ctx, gradient)
 
 
 def of_all_processes(values: Tensor) -> list[Tensor]:
