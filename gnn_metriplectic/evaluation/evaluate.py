@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from gnn_metriplectic.analysis.conduction import temperature_wave
 from gnn_metriplectic.analysis.curves import average
 from gnn_metriplectic.analysis.metrics import write_metrics
 from gnn_metriplectic.analysis.report import write_report
-from gnn_metriplectic.analysis.scores import floor, score
+from gnn_metriplectic.analysis.scores import floor, rrmse, score
 from gnn_metriplectic.analysis.structure import largest_radius
 from gnn_metriplectic.evaluation.observed import observed_quantities
 from gnn_metriplectic.evaluation.rollouts import Job, Outcome, Rollout, roll_out
@@ -127,6 +128,13 @@ def evaluate(
                 if found["errors"][key] is not None:
                     found["errors"][key] *= shrink
             metrics["floor"][name] = found
+        if (runs[0].metadata or {}).get("scenario") == "conduction":
+            waves, true_waves = ([temperature_wave(t) for t in side] for side in ([r.run for r in rollouts], runs))
+            scores["profile"] = float(rrmse(np.mean(waves, axis=0), np.mean(true_waves, axis=0)))
+            if len(runs) > 1:
+                # half of the true runs against the others, whose means differ by more than those of all
+                parted = float(rrmse(np.mean(true_waves[:half], axis=0), np.mean(true_waves[half:], axis=0)))
+                metrics["floor"][name]["profile"] = shrink * parted
         answers = [outcome.mechanics for outcome in outcomes[name]]
         if all(answer is not None for answer in answers):
             scores.update(mean_scores([answer.scores for answer in answers]))
