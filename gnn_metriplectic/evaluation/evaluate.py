@@ -21,7 +21,7 @@ from gnn_metriplectic.analysis.structure import largest_radius
 from gnn_metriplectic.evaluation.observed import observed_quantities
 from gnn_metriplectic.evaluation.rollouts import Job, Outcome, Rollout, roll_out
 from gnn_metriplectic.evaluation.solids import mean_scores
-from gnn_metriplectic.evaluation.terms import solid_curves, term_curves
+from gnn_metriplectic.evaluation.terms import pair_curves, solid_curves, term_curves
 from gnn_metriplectic.geometry import neighbor_pairs
 from gnn_metriplectic.learning import load, read_checkpoint
 from gnn_metriplectic.learning.callbacks import learning_curve
@@ -150,10 +150,12 @@ def evaluate(
             "mechanics": answers[0],
         }
     first = next(iter(truths.values()))[0]
-    terms = None
+    terms, known = None, isinstance(model, MetriplecticModel) and model.log_mass.numel() == 1
     if model.is_solid:
         terms = solid_curves(model, ground_truth)
-    elif model.has_entropy and model.log_mass.numel() == 1 and not first.box.is_free:
+    elif known and not model.has_entropy:
+        terms = pair_curves(model)
+    elif known and not first.box.is_free:
         temperature = metrics["scores"][next(iter(truths))]["kinetic_temperature_truth"]
         terms = term_curves(model, temperature=temperature, volume=first.box.volume / first.num_particles)
     metrics["seconds"] = {**seconds, "evaluate": time.monotonic() - started}

@@ -44,7 +44,7 @@ TERMS = {
 }
 SOLID_TERMS = ("strain", "elastic")
 # peak learning rates
-RATES = {"metriplectic": 1e-2, "dpd": 1e-2, "gnn": 2e-3}
+RATES = {"metriplectic": 1e-2, "dpd": 1e-2, "gnn": 1e-3}
 
 
 def load(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> ParticleModel:

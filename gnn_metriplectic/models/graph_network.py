@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
-from gnn_metriplectic.geometry import Pairs
+from gnn_metriplectic.geometry import Pairs, dot
 from gnn_metriplectic.models.particles import ParticleModel
 from gnn_metriplectic.terms.linear import Linear
 
@@ -57,7 +57,7 @@ class GraphNetwork(ParticleModel):
             raise ValueError(f"the noise of the graph network is {noise}; it must be 0 or more")
         self.speed, self.unit, self.noise = speed, increment**0.5, noise
         self.node = nn.Embedding(self.log_mass.numel(), width)
-        self.edge = _mlp(2 * dimension + 1, width)
+        self.edge = _mlp(3 * dimension + 2, width)
         self.rounds = nn.ModuleList(_Round(width, 1.0 / max(neighbors, 1.0)) for _ in range(hops))
         self.decoder = nn.Sequential(
             Linear(width, width), nn.SiLU(), nn.Linear(width, dimension + dimension * (dimension + 1) // 2)
@@ -77,8 +77,10 @@ class GraphNetwork(ParticleModel):
         # messages go from the first row to the second: both ways along each pair
         index = torch.cat([torch.stack([second, first]), torch.stack([first, second])], dim=1)
         rho = (pairs.distance / self.cutoff).unsqueeze(1)
-        odd = torch.cat([pairs.displacement / self.cutoff, pairs.relative(velocities) / self.speed], dim=1)
-        edges = self.edge(torch.cat([torch.cat([odd, -odd]), rho.repeat(2, 1)], dim=1))
+        relative = pairs.relative(velocities) / self.speed
+        odd = torch.cat([pairs.displacement / self.cutoff, pairs.direction, relative], dim=1)
+        even = torch.cat([rho, dot(relative, pairs.direction).unsqueeze(1)], dim=1)
+        edges = self.edge(torch.cat([torch.cat([odd, -odd]), even.repeat(2, 1)], dim=1))
         window = (1.0 - rho * rho).clamp(min=0.0).square().repeat(2, 1)
         kinds = index.new_zeros(len(velocities)) if species is None else species
         nodes = self.node(kinds)
