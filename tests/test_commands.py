@@ -381,14 +381,10 @@ def test_wandb_records_a_run_without_a_server(trained, tmp_path, monkeypatch):
     assert len(losses) == 2
     (page,) = run.rglob("report*.html")
     assert page.read_text().count("learned dynamics against the truth") == 1
-    artifacts = [
-        record.request.log_artifact.artifact if record.request.HasField("log_artifact") else record.artifact
-        for record in sent
-        if record.request.HasField("log_artifact") or record.HasField("artifact")
-    ]
-    assert [a.type for a in artifacts if a.type == "model"] == ["model"]
-    kept = [entry.local_path for a in artifacts for entry in a.manifest.contents if a.type == "model"]
-    assert [gm.load(path).cutoff for path in kept] == [0.2]
+    (artifact,) = (record.artifact for record in sent if record.HasField("artifact"))
+    (content,) = artifact.manifest.contents
+    assert (artifact.type, list(artifact.aliases), content.path) == ("model", ["best"], "best.ckpt")
+    assert Path(content.local_path).read_bytes() == (tmp_path / "run" / "best.ckpt").read_bytes()
 
 
 def test_a_multirun_gives_each_job_its_own_folder(trained, tmp_path, monkeypatch):

@@ -80,7 +80,7 @@ def main(config: DictConfig) -> float:
             **plain(config.system.scores),
         )
         if wandb.run is not None:
-            _publish(metrics, out / "report.html")
+            _publish(metrics, out)
     finally:
         wandb.finish()  # else the next job of a multirun would go on with this one's run
     print_table(metrics)
@@ -89,13 +89,17 @@ def main(config: DictConfig) -> float:
     return min(curve.get("val", [float("nan")]))
 
 
-def _publish(metrics: dict[str, Any], report: Path) -> None:
-    """Add scores and report to the run of Weights & Biases, which has the curves and checkpoints from its logger."""
+def _publish(metrics: dict[str, Any], folder: Path) -> None:
+    """Add scores, report and best checkpoint to the run of Weights & Biases, which has the rest from its logger."""
     for scenario, scores in metrics["scores"].items():
         wandb.run.summary.update(
             {f"scores/{scenario}/{name}": value for name, value in scores.items() if isinstance(value, float)}
         )
-    wandb.run.log({"report": wandb.Html(report)})
+    wandb.run.log({"report": wandb.Html(folder / "report.html")})
+    # of the logger's own both checkpoints would be called the best
+    artifact = wandb.Artifact(f"model-{wandb.run.id}", type="model")
+    artifact.add_file(str(folder / "best.ckpt"))
+    wandb.run.log_artifact(artifact, aliases=["best"])
 
 
 class KeepConfig(Callback):
