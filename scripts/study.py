@@ -105,7 +105,7 @@ def cells(study: dict[str, Any], out: Path, options: argparse.Namespace) -> Iter
     shared = list(options.override)
     if minutes is not None:
         days, seconds = divmod(round(60 * minutes), 86400)
-        shared.append(f"trainer.max_time='{days}:{seconds // 3600}:{seconds // 60 % 60}:{seconds % 60}'")
+        shared.append(f"trainer.max_time='{days}:{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}'")
     data = [] if options.data is None else [f"data={options.data}/${{system.name}}"]
     for experiment, settings in experiments.items():
         if options.experiments and experiment not in options.experiments:

@@ -44,7 +44,7 @@ def test_the_commands_of_the_studies_are_understood(path, tmp_path):
     with initialize_config_module("gnn_metriplectic.conf", version_base="1.3"):
         for cell in todo:
             config = compose("train", overrides=[f"experiment={cell.experiment}", *cell.training])
-            assert config.trainer.max_time == "0:1:30:30"
+            assert config.trainer.max_time == "0:01:30:30"
             assert config.data == f"{tmp_path}/data/{cell.experiment}"
             if cell.transfer is not None:
                 config = compose("evaluate", overrides=["checkpoint=x", *cell.transfer])
@@ -59,7 +59,7 @@ def test_all_models_of_the_comparison_have_the_same_time_data_and_seeds(tmp_path
     ]
     own = [[word for word in cell.training if not word.startswith(("model=", "model.terms"))] for cell in todo]
     assert all(words == own[0] for words in own)
-    assert own[0] == [f"trainer.max_time='0:0:{study['minutes']}:0'"]
+    assert own[0] == [f"trainer.max_time='0:00:{study['minutes']}:00'"]
 
 
 def scores(error: float, **more: float) -> dict:
