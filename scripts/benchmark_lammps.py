@@ -35,7 +35,7 @@ from gnn_metriplectic.systems.star_polymer import INPUTS, StarPolymerSystem, ste
 
 DENSITY, CUTOFF, MASS, LAG = 0.0364, 4.75, 11.0, 0.1
 TERMS = {
-    "kernel": {"width": 16, "depth": 2},
+    "kernel": {"width": 32},
     "equation_of_state": {"width": 16},
     "friction": {"width": 32, "depth": 2, "rank": 4},
     "encoder": {"width": 32, "hops": 2},

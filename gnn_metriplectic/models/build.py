@@ -52,6 +52,8 @@ HEAT_CAPACITY, SOLID_HEAT_CAPACITY = 25.0, 1e4
 STRAINS = ("deformation_gradient", "pair_network")
 # the share of the excess of heat that a pair may exchange in a step
 EXCESS = 0.25
+# the largest friction of a pair, as a rate times the lag
+DRAG_LIMIT = 4.0
 # the first guess of the share of a step in the variance of the entropy
 ENTROPY_INCREMENT = 0.1
 
@@ -81,7 +83,8 @@ def build_model(
         learn_mass: whether the mass is fitted too.
         entropy: ``encoded`` or ``observed`` (given with the data; then there is no encoder).
         scales: of the data, as `Scales`.
-        kernel, friction: ``width`` and ``depth`` of their networks (and ``rank`` for friction).
+        kernel: ``width``.
+        friction: ``width`` and ``depth`` of its network, and ``rank``.
         equation_of_state: ``width``.
         encoder: ``width`` and ``hops``.
         strain, elastic: of a solid: ``measure`` (one of `STRAINS`) and ``width`` of the network for the second of
@@ -104,6 +107,7 @@ def build_model(
     effective = max(0.25 * size.neighbors, 1.0)
     drag = size.increment * size.mass**2 / (k_B * dt * effective)
     heat = ENTROPY_INCREMENT * (size.entropy * temperature) ** 2 / (2.0 * k_B * dt * effective)
+    friction_limit = DRAG_LIMIT * size.mass * temperature / dt
     entropic = {"energy": size.energy, "entropy": size.entropy}
     solid = {}
     if strain is None:
@@ -123,7 +127,7 @@ def build_model(
             cutoff,
             temperature=temperature,
             squared=(drag, drag, heat),
-            heat_limit=EXCESS * capacity * k_B * temperature**2 / dt,
+            limits=(friction_limit, friction_limit, EXCESS * capacity * k_B * temperature**2 / dt),
             species=species,
             **friction,
         ),

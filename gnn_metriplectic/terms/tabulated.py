@@ -257,8 +257,9 @@ class TabulatedEquationOfState(EquationOfState):
 
     def _guard(self, entropy: Tensor, volume: Tensor) -> None:
         slack = 1e-6 if entropy.dtype == torch.float32 else 1e-12
-        x = torch.log(volume.detach())
-        outside = _outside(entropy.detach(), self.entropy, slack) | _outside(x, self.log_volume, slack)
+        entropy, volume = entropy.detach(), volume.detach()
+        x = torch.log(volume)
+        outside = _outside(entropy, self.entropy, slack) | _outside(x, self.log_volume, slack)
         count = int(outside.sum())
         if not count:
             return
