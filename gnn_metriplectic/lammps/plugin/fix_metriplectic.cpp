@@ -562,8 +562,9 @@ void FixMetriplectic::step_energy_conserving()
     double target = carried[i][ENERGY_BEFORE] + rate[2] +
                     0.5 * dt * (carried[i][STRENGTH_BEFORE] * rate[0] + state[STRENGTH] * rate[1]);
     if (decay > 0.0) target += decay * (bath_temperature - model.k_B * state[TEMPERATURE]) / state[BY_CAPACITY];
-    metriplectic::Thermo found;
-    if (!std::isfinite(target) || !isochores[i].entropy_of(target, s[i], s[i], found))
+    const double *known = array_atom[i];
+    metriplectic::Thermo found{energy[i], state[TEMPERATURE], known[PRESSURE_OUT], known[CAPACITY_OUT] * model.k_B};
+    if (!std::isfinite(target) || !isochores[i].entropy_of(target, s[i], found))
       error->one(FLERR,
                  "Particle {} has internal energy {:.6g} at volume {:.6g}, to which no temperature belongs: use a "
                  "smaller timestep, or train over a wider range of states",

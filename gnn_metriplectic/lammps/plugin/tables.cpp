@@ -279,28 +279,29 @@ bool EquationOfState::inside(double entropy, double log_volume) const
          log_volume >= log_volume_range[0] - room_x && log_volume <= log_volume_range[1] + room_x;
 }
 
-bool Isochore::entropy_of(double energy, double guess, double &entropy, Thermo &found)
+bool Isochore::entropy_of(double energy, double &entropy, Thermo &known)
 {
   constexpr double tolerance = 4.0 * 2.220446049250313e-16;
-  double previous = -1.0;
-  entropy = guess;
+  double u = known.energy, u_s = known.temperature, capacity = known.heat_capacity, previous = -1.0;
   for (int iteration = 0; iteration < 60; ++iteration) {
-    double u, u_s, u_ss;
-    along(entropy, u, u_s, u_ss);
-    const double error = energy - u;
-    const double relative = std::fabs(error) / (std::fabs(energy) + std::fabs(u));
+    const double error = energy - u, size = std::fabs(energy) + std::fabs(u), off = std::fabs(error);
     // at round-off, or no longer improving just above it
-    if (relative <= tolerance || (previous >= 0.0 && relative < 1e3 * tolerance && relative >= previous)) {
-      double beyond_range;
-      const double s = place(entropy, beyond_range);
-      found = state(s, beyond_range, u, u_s, u_ss);
+    if (off <= tolerance * size || (previous >= 0.0 && off < 1e3 * tolerance * size && off >= previous)) {
+      if (iteration > 0) {
+        double beyond_range;
+        const double s = place(entropy, beyond_range);
+        known = state(s, beyond_range, u, u_s, u_s / capacity);
+      }
       return true;
     }
-    previous = relative;
+    previous = off;
     // Newton's step in units of the heat capacity; the curvature of U makes it Halley's
-    const double capacity = u_s / u_ss, step = std::min(std::max(error / (u_s * capacity), -1.0), 4.0);
+    const double step = std::min(std::max(error / (u_s * capacity), -1.0), 4.0);
     entropy += capacity * step / (1.0 + 0.5 * step);
     if (!std::isfinite(entropy)) return false;
+    double u_ss;
+    along(entropy, u, u_s, u_ss);
+    capacity = u_s / u_ss;
   }
   return false;
 }

@@ -77,8 +77,8 @@ class Isochore {
   Isochore(const EquationOfState &law, double volume);
 
   Thermo at(double entropy);
-  /// S with U(S) = energy, by Halley's method from a guess, and its state; false where there is none.
-  bool entropy_of(double energy, double guess, double &entropy, Thermo &state);
+  /// S with U(S) = energy and its state, by Halley's method from an entropy and its state; false where there is none.
+  bool entropy_of(double energy, double &entropy, Thermo &state);
   /// U, dU/dS and d2U/dS2.
   void along(double entropy, double &u, double &u_s, double &u_ss);
 
