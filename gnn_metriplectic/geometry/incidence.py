@@ -82,8 +82,8 @@ class Incidence:
 
     @cached_property
     def _rows(self) -> tuple[Tensor, Tensor]:
-        """Row pointers ``[N + 1]`` and the ends ``[2 E]`` in the order of their particles."""
-        order = _sorting(self._ends)
+        """Row pointers ``[N + 1]`` and the ends ``[2 E]`` in the order of their particles, both int32."""
+        order = _sorting(self._ends).int()
         pointers = torch.zeros(self.num_particles + 1, dtype=torch.int32, device=order.device)
         pointers[1:] = torch.bincount(self._ends, minlength=self.num_particles).cumsum(0)
         return pointers, order
@@ -97,7 +97,7 @@ class Incidence:
         pointers, order = self._rows
         values = torch.ones_like(order, dtype=dtype)
         if name == "scatter":
-            return _csr(pointers, order, values, (self.num_particles, 2 * count))
+            return _csr(pointers, order, values, (self.num_particles, len(self._ends)))
         first = order < count
         if name == "net":
             values = torch.where(first, values, -values)

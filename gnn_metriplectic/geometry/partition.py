@@ -1,0 +1,78 @@
+"""Pairs of a large system in blocks that fit the cache with all that is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gnn_metriplectic.geometry.box import Box
+from gnn_metriplectic.geometry.incidence import Incidence
+
+# pairs a block (docs/decisions.md)
+BLOCK = 1 << 16
+
+
+class Partition:
+    """Particles of blocks of pairs; a particle is in each block that has a pair of it.
+
+    A sum over pairs is the sum over blocks, each of which is a system of its own members.
+
+    Args:
+        num_particles: N.
+        members: of each block, which particles they are, ``[n]`` each; None for one block of all particles as they come.
+    """
+
+    def __init__(self, num_particles: int, members: Sequence[Tensor] | None = None) -> None:
+        self.num_particles, self.members = num_particles, members
+        # the members of one block after those of another, as ends of which each has one particle
+        self._places = None if members is None else Incidence(torch.cat(list(members)).unsqueeze(0), num_particles)
+
+    @classmethod
+    def of(cls, index: Tensor, num_particles: int, block: int, order: Tensor | None) -> tuple[Partition, list[Tensor]]:
+        """Blocks of so many consecutive pairs, and the pairs of each, ``[2, e]``, numbered by member.
+
+        Args:
+            index: ``[2, E]``, places in ``order``.
+            num_particles: N.
+            block: pairs a block.
+            order: of the particles ``[N]``; None for one block of all.
+        """
+        if order is None:
+            return cls(num_particles), [index]
+        parts = [torch.unique(part, return_inverse=True) for part in index.split(block, dim=1)]
+        return cls(num_particles, [order[places] for places, _ in parts]), [numbered for _, numbered in parts]
+
+    def split(self, values: Tensor | None) -> Sequence[Tensor | None]:
+        """Values of particles ``[N, ...]`` as values of members, ``[n, ...]`` of each block; None as None."""
+        if self.members is None:
+            return (values,)
+        if values is None:
+            return [None] * len(self.members)
+        return self._places.gather(values).split([len(members) for members in self.members])
+
+    def total(self, parts: Sequence[Tensor]) -> Tensor:
+        """Sum over blocks of values of their members, ``[n, ...]`` each -> ``[N, ...]``."""
+        return parts[0] if self.members is None else self._places.scatter(torch.cat(list(parts)))
+
+
+def spatial_order(pos: Tensor, box: Box, length: float, time: float = 0.0) -> Tensor:
+    """Order of particles ``[N]`` in which those near to each other are mostly near in space: Z-order of cubic cells.
+
+    Morton, *A computer oriented geodetic data base* (IBM, 1966).
+
+    Args:
+        pos: ``[N, D]``, in units of length.
+        box: where the particles live.
+        length: edge of a cell.
+        time: in units of time; only a sheared box looks at it.
+    """
+    wrapped = box.wrap(pos, time)
+    cells = torch.div(wrapped - wrapped.amin(dim=0), length, rounding_mode="floor").long()
+    key, dimension = torch.zeros_like(cells[:, 0]), cells.shape[1]
+    # 63 bits of a key; cells beyond share a place
+    for bit in range(min(int(cells.max()).bit_length(), 63 // dimension)):
+        for axis, along in enumerate(cells.T):
+            key |= (along >> bit & 1) << (dimension * bit + axis)
+    return torch.argsort(key, stable=True)
