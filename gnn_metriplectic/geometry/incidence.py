@@ -97,7 +97,7 @@ class Incidence:
         pointers, order = self._rows
         values = torch.ones_like(order, dtype=dtype)
         if name == "scatter":
-            return _csr(pointers, order, values, (self.num_particles, len(self._ends)))
+            return _csr(pointers, order, values, (self.num_particles, 2 * count))
         first = order < count
         if name == "net":
             values = torch.where(first, values, -values)
