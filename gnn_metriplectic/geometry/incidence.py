@@ -83,7 +83,7 @@ class Incidence:
     @cached_property
     def _rows(self) -> tuple[Tensor, Tensor]:
         """Row pointers ``[N + 1]`` and the ends ``[2 E]`` in the order of their particles, both int32."""
-        order = _sorting(self._ends).int()
+        order = stable_order(self._ends).int()
         pointers = torch.zeros(self.num_particles + 1, dtype=torch.int32, device=order.device)
         pointers[1:] = torch.bincount(self._ends, minlength=self.num_particles).cumsum(0)
         return pointers, order
@@ -104,7 +104,7 @@ class Incidence:
         return _csr(pointers, torch.where(first, order, order - count), values, (self.num_particles, count))
 
 
-def _sorting(keys: Tensor) -> Tensor:
+def stable_order(keys: Tensor) -> Tensor:
     """The order that sorts non-negative integers ``[M]``, equal ones as they come."""
     bits = len(keys).bit_length()
     unique = keys << bits | torch.arange(len(keys), device=keys.device)

@@ -13,7 +13,7 @@ from torch import Tensor
 from vesin_torch import NeighborList
 
 from gnn_metriplectic.geometry.box import Box
-from gnn_metriplectic.geometry.incidence import Incidence
+from gnn_metriplectic.geometry.incidence import Incidence, stable_order
 
 if TYPE_CHECKING:
     from gnn_metriplectic.geometry.reference import Bonds, Reference
@@ -232,10 +232,12 @@ def images_within(pos: Tensor, box: Box, radius: float, time: float, backend: st
     """Images closer than ``radius``: particles i < j ``[2, E]``, and by how many cells j is moved ``[E, D]``."""
     first, second, shift = _search(backend, pos.device)(pos.detach(), box, radius, time)
     swap = first > second
-    index = torch.stack([torch.where(swap, second, first), torch.where(swap, first, second)])
-    shift = torch.where(swap.unsqueeze(1), -shift, shift)
-    order = torch.argsort(index[0] * pos.shape[0] + index[1], stable=True)
-    return index.index_select(1, order), shift.index_select(0, order)
+    if bool(swap.any()):
+        first, second = torch.where(swap, second, first), torch.where(swap, first, second)
+        shift = torch.where(swap.unsqueeze(1), -shift, shift)
+    order = stable_order(second)
+    order = order[stable_order(first[order])]
+    return torch.stack([first[order], second[order]]), shift.index_select(0, order)
 
 
 def image_offset(shift: Tensor, box: Box, time: float, like: Tensor) -> Tensor:
@@ -293,7 +295,7 @@ def _vesin_search(pos: Tensor, box: Box, radius: float, time: float) -> tuple[Te
     i, j, shift = _vesin_list(radius, torch.get_num_threads()).compute(
         points, cell, periodic=periodic, quantities="ijS"
     )
-    return i.long().to(pos.device), j.long().to(pos.device), shift[:, :dimension].long().to(pos.device)
+    return i.long().to(pos.device), j.long().to(pos.device), shift[:, :dimension].to(pos.device)
 
 
 def _sparse_search(pos: Tensor, box: Box, radius: float, time: float) -> tuple[Tensor, Tensor, Tensor]:

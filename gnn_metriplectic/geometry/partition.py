@@ -20,7 +20,7 @@ class Partition:
 
     Args:
         num_particles: N.
-        members: of each block, which particles they are, ``[n]``; None for one block of all particles as they come.
+        members: of each block, which particles they are, ``[n]``; None for one block of all, as they come.
     """
 
     def __init__(self, num_particles: int, members: Sequence[Tensor] | None = None) -> None:

@@ -87,7 +87,8 @@ class VerletList:
         index, shift = images_within(placed, self.box, radius, time, self.backend)
         if order is None and index.shape[1] > self.block:
             self._large = True
-            return self._search(pos, time)
+            self._search(pos, time)
+            return
         self._partition, indices = Partition.of(index, pos.shape[0], self.block, order)
         self._listed = [
             _Listed(
