@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gnn_metriplectic.transforms import transforming
+
 # each operation and its transpose, which is what its gradient needs
 _TRANSPOSED = {
     "gather": "scatter",
@@ -124,7 +126,7 @@ def _apply(values: Tensor, incidence: Incidence, name: str) -> Tensor:
     """An operation on values with any trailing dimensions."""
     matrix = values if values.dim() == 2 else values.reshape(values.shape[0], math.prod(values.shape[1:]))
     # rollouts take no gradient, and applying the function takes as long as a product of a thousand particles
-    traced = torch.is_grad_enabled() or torch._C._are_functorch_transforms_active()
+    traced = torch.is_grad_enabled() or transforming()
     result = _Linear.apply(matrix, incidence, name) if traced else incidence.product(name, matrix)
     return result if values.dim() == 2 else result.reshape(result.shape[0], *values.shape[1:])
 
