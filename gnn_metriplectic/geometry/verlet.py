@@ -47,6 +47,7 @@ class VerletList:
         self.searches = 0
         self._origin: Tensor | None = None
         self._large = False
+        self._listed: list[_Listed] = []
 
     def pairs(self, pos: Tensor, time: float = 0.0) -> tuple[Partition, list[Pairs]]:
         """Blocks of particles and the pairs of each closer than the cutoff at ``pos`` ``[N, D]``, without gradient.
@@ -81,6 +82,7 @@ class VerletList:
     def _search(self, pos: Tensor, time: float) -> None:
         check_positions(pos, self.box)
         self.box.check_cutoff(self.cutoff)
+        self._listed = []  # of large systems a search takes as much memory again
         radius = self.cutoff if self.box.shear_rate else (1.0 + SKIN) * self.cutoff
         order = spatial_order(pos, self.box, radius, time) if self._large else None
         placed = pos if order is None else pos.index_select(0, order)
