@@ -178,8 +178,7 @@ class DissipativeBracket:
         # the kinetic energy that noise creates on each end is drawn half from each
         inverse_mass = self.pairs.sum_of_ends(1.0 / self.mass)
         heat = heat - 0.5 * self.k_B * self.trace(self.tensor) * inverse_mass
-        flow = self.heat_flow()
-        energy = self.pairs.total_of_ends(heat + flow, heat - flow)
+        energy = self.pairs.total(heat) + self.pairs.net(self.heat_flow())
         curvature = self.k_B / self.thermo.heat_capacity * self.pairs.total(self.heating(self.tensor, relative))
         temperature = self.thermo.temperature
         return self.pairs.net(forces) / self.mass.unsqueeze(1), (energy - curvature / temperature) / temperature

@@ -81,7 +81,7 @@ class Blocks:
         return (self.model.dissipative(*block) for block in blocks)
 
     def _states(self, thermo: Thermo) -> Iterator[Thermo]:
-        return map(Thermo._make, zip(*map(self.partition.split, thermo), strict=True))
+        return map(type(thermo)._make, zip(*map(self.partition.split, thermo), strict=True))
 
     def each(self, function: Callable[..., Item], *arguments: Tensor | Iterable) -> list[Item]:
         """What ``function`` gives in each block.

@@ -148,7 +148,7 @@ class Exchange(NamedTuple):
     def heating(self, impulses: Tensor, velocities: Tensor) -> Tensor:
         """Energy that each member gains, ``[n]``, by heat and by the work of ``impulses`` ``[e, D]``."""
         work = -0.5 * dot(impulses, self.pairs.relative(velocities))
-        return self.pairs.total_of_ends(work + self.heat, work - self.heat)
+        return self.pairs.total(work) + self.pairs.net(self.heat)
 
 
 class EnergyConserving(Integrator):
@@ -240,8 +240,7 @@ class EulerMaruyama(Integrator):
             velocity_rate, entropy_rate = dissipative.drift(relative)
             noise, heat_noise = dissipative.sample(normals, dt)
             velocity = dt * velocity_rate + (dt * poisson.forces() + pairs.net(noise)) / mass
-            work = -0.5 * dot(noise, relative)
-            heat = pairs.total_of_ends(work + heat_noise, work - heat_noise)
+            heat = pairs.total(-0.5 * dot(noise, relative)) + pairs.net(heat_noise)
             entropy = dt * entropy_rate + heat / dissipative.thermo.temperature
             return torch.cat([velocity, entropy.unsqueeze(1)], dim=1)
 

@@ -6,7 +6,6 @@ import math
 import warnings
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,7 +33,7 @@ class Incidence:
     run along the pairs, five times as fast as along so short an axis.
 
     Args:
-        index: ``[2, E]`` int64, the particles i and j of each pair.
+        index: ``[2, E]`` integers, the particles i and j of each pair.
         num_particles: N.
     """
 
@@ -109,10 +108,13 @@ class Incidence:
 def stable_order(keys: Tensor) -> Tensor:
     """The order that sorts non-negative integers ``[M]``, equal ones as they come."""
     bits = len(keys).bit_length()
-    unique = keys << bits | torch.arange(len(keys), device=keys.device)
-    # NumPy's vectorised sort takes a tenth of the time of torch.argsort
-    ordered = torch.from_numpy(np.sort(unique.numpy())) if unique.device.type == "cpu" else torch.sort(unique).values
-    return ordered & ((1 << bits) - 1)
+    # in place: for the pairs of a large system each array is new memory
+    unique = (keys.long() << bits).bitwise_or_(torch.arange(len(keys), device=keys.device))
+    if unique.device.type == "cpu":
+        unique.numpy().sort()  # vectorised: a tenth of the time of torch.argsort
+    else:
+        unique = torch.sort(unique).values
+    return unique.bitwise_and_((1 << bits) - 1)
 
 
 def _csr(pointers: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:

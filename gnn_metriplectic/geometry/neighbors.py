@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from importlib.util import find_spec
@@ -26,7 +26,7 @@ class Pairs:
     """Pairs i < j of particles closer than a cutoff, each once.
 
     Attributes:
-        index: ``[2, E]`` int64, the two particles of each pair.
+        index: ``[2, E]`` int64 (int32 in rollouts, where memory counts), the two particles of each pair.
         displacement: ``[E, D]``, r_i - r_j of the interacting images, in units of length.
         num_particles: N.
         velocity_shift: ``[E, D]`` or None; v_ij = v_i - v_j + velocity_shift (Lees-Edwards images).
@@ -220,7 +220,7 @@ def batch_pairs(items: Sequence[Pairs]) -> Pairs:
 
 def _pairs_within(pos: Tensor, box: Box, radius: float, time: float, backend: str) -> Pairs:
     """All pairs of images closer than ``radius``, i < j, in the order of (i, j, image)."""
-    index, shift = images_within(pos, box, radius, time, backend)
+    ((index, shift),) = images_within(pos, box, radius, time, backend)
     displacement = pos.index_select(0, index[0]) - pos.index_select(0, index[1])
     if not box.is_free:
         displacement = displacement - image_offset(shift, box, time, pos)
@@ -228,8 +228,14 @@ def _pairs_within(pos: Tensor, box: Box, radius: float, time: float, backend: st
     return Pairs(index, displacement, pos.shape[0], image_speed(shift, box, pos), volume)
 
 
-def images_within(pos: Tensor, box: Box, radius: float, time: float, backend: str) -> tuple[Tensor, Tensor]:
-    """Images closer than ``radius``: particles i < j ``[2, E]``, and by how many cells j is moved ``[E, D]``."""
+def images_within(
+    pos: Tensor, box: Box, radius: float, time: float, backend: str, block: int | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images closer than ``radius`` in the order of (i, j), in blocks of so many pairs or all at once.
+
+    Yields:
+        particles i < j ``[2, e]``, and by how many cells j is moved ``[e, D]``.
+    """
     first, second, shift = _search(backend, pos.device)(pos.detach(), box, radius, time)
     swap = first > second
     if bool(swap.any()):
@@ -237,7 +243,8 @@ def images_within(pos: Tensor, box: Box, radius: float, time: float, backend: st
         shift = torch.where(swap.unsqueeze(1), -shift, shift)
     order = stable_order(second)
     order = order[stable_order(first[order])]
-    return torch.stack([first[order], second[order]]), shift.index_select(0, order)
+    for part in order.split(block or max(len(order), 1)):
+        yield torch.stack([first[part], second[part]]), shift[part]
 
 
 def image_offset(shift: Tensor, box: Box, time: float, like: Tensor) -> Tensor:

@@ -26,21 +26,6 @@ class Partition:
     def __init__(self, num_particles: int, members: Sequence[Tensor] | None = None) -> None:
         self.num_particles, self.members = num_particles, members
 
-    @classmethod
-    def of(cls, index: Tensor, num_particles: int, block: int, order: Tensor | None) -> tuple[Partition, list[Tensor]]:
-        """Blocks of so many consecutive pairs, and the pairs of each, ``[2, e]``, numbered by member.
-
-        Args:
-            index: ``[2, E]``, places in ``order``.
-            num_particles: N.
-            block: pairs a block.
-            order: of the particles ``[N]``; None for one block of all.
-        """
-        if order is None:
-            return cls(num_particles), [index]
-        parts = [torch.unique(part, return_inverse=True) for part in index.split(block, dim=1)]
-        return cls(num_particles, [order[places] for places, _ in parts]), [numbered for _, numbered in parts]
-
     def split(self, values: Tensor | None) -> Sequence[Tensor | None]:
         """Values of particles ``[N, ...]`` as values of members, ``[n, ...]`` of each block; None as None."""
         if self.members is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from gnn_metriplectic.geometry.box import Box
@@ -86,18 +87,20 @@ class VerletList:
         radius = self.cutoff if self.box.shear_rate else (1.0 + SKIN) * self.cutoff
         order = spatial_order(pos, self.box, radius, time) if self._large else None
         placed = pos if order is None else pos.index_select(0, order)
-        index, shift = images_within(placed, self.box, radius, time, self.backend)
-        if order is None and index.shape[1] > self.block:
-            self._large = True
-            self._search(pos, time)
-            return
-        self._partition, indices = Partition.of(index, pos.shape[0], self.block, order)
-        self._listed = [
-            _Listed(
-                block,
-                None if self.box.is_free else image_offset(images, self.box, time, pos),
-                image_speed(images, self.box, pos),
-            )
-            for block, images in zip(indices, shift.split(self.block), strict=True)
-        ]
+        blocks = images_within(placed, self.box, radius, time, self.backend, self.block)
+        if order is None:
+            blocks = list(blocks)
+            if len(blocks) > 1:
+                self._large = True
+                self._search(pos, time)
+                return
+        members = []
+        for index, shift in blocks:
+            if order is not None:
+                places, index = torch.unique(index, return_inverse=True)
+                members.append(order[places])
+            offset = None if self.box.is_free else image_offset(shift, self.box, time, pos)
+            # half the memory, where it counts
+            self._listed.append(_Listed(index.int() if members else index, offset, image_speed(shift, self.box, pos)))
+        self._partition = Partition(pos.shape[0], members or None)
         self._origin, self.searches = pos.clone(), self.searches + 1
