@@ -12,7 +12,7 @@ from functools import cache
 # mallopt(3) of glibc
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 # arrays up to this size come from the heap; the few larger ones go back when freed, so that the heap has no large holes
-HEAP_ARRAY_BYTES = 1 << 30
+HEAP_ARRAY_BYTES = 64 << 20
 # what the top of the heap may hold unused
 UNUSED_BYTES = 512 << 20
 
