@@ -19,7 +19,7 @@ SKIN = 0.15
 
 
 class _Listed(NamedTuple):
-    """The pairs of a block with the skin: ``index`` ``[2, L]``, and what the images of j are moved by ``[D, L]``."""
+    """The pairs of a block with the skin: ``index`` ``[2, L]``, and what the images of j are moved by ``[L, D]``."""
 
     index: Tensor
     offset: Tensor | None
@@ -63,16 +63,15 @@ class VerletList:
 
     def _sifted(self, listed: _Listed, pos: Tensor) -> Pairs:
         index, offset, velocity_shift = listed
-        columns = pos.T.contiguous()  # see `Incidence`
-        displacement = columns.index_select(1, index[0]).sub_(columns.index_select(1, index[1]))
+        pos = pos.contiguous()  # those of a block are by columns
+        displacement = pos.index_select(0, index[0]) - pos.index_select(0, index[1])
         if offset is not None:
-            displacement.sub_(offset)
-        near = (displacement.square().sum(dim=0) < self.cutoff**2).nonzero().squeeze(1)
-        displacement = displacement.index_select(1, near).T
+            displacement = displacement - offset
+        near = (displacement.square().sum(dim=1) < self.cutoff**2).nonzero().squeeze(1)
         if velocity_shift is not None:
             velocity_shift = velocity_shift.index_select(0, near)
         volume = None if self.box.is_free else self.box.volume
-        return Pairs(index.index_select(1, near), displacement, len(pos), velocity_shift, volume)
+        return Pairs(index.index_select(1, near), displacement.index_select(0, near), len(pos), velocity_shift, volume)
 
     def _holds(self, pos: Tensor) -> bool:
         if self.box.shear_rate or self._origin is None:
@@ -101,7 +100,7 @@ class VerletList:
             if order is not None:
                 places, index = torch.unique(index, return_inverse=True)
                 members.append(order[places])
-            offset = None if self.box.is_free else image_offset(shift, self.box, time, pos).T.contiguous()
+            offset = None if self.box.is_free else image_offset(shift, self.box, time, pos)
             # half the memory, where it counts
             self._listed.append(_Listed(index.int() if members else index, offset, image_speed(shift, self.box, pos)))
         self._partition = Partition(pos.shape[0], members or None)
