@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gnn_metriplectic.geometry.box import Box
 
-# pairs a block (docs/decisions.md)
+# pairs a block (docs/performance.md)
 BLOCK = 1 << 16
 
 
