@@ -387,3 +387,11 @@ def test_blocks_of_pairs_change_no_trajectory(make, shear_rate, scheme):
         assert mismatch(getattr(ours.state, name), getattr(expected.state, name)) < 1e-10, name
     assert mismatch(expected.state.vel, state.vel) > 0.1
     assert float(total_energy(model, ours) / total_energy(model, expected)) == pytest.approx(1.0, abs=1e-10)
+
+
+@pytest.mark.parametrize("block", [40, 10_000])
+def test_species_that_the_model_does_not_know_are_an_error_in_blocks_too(block):
+    model, box = ideal_gas(3, mass=[0.5, 2.0]), Box.cubic(3.0, 3)
+    state = scattered(model, 60, box=box)
+    with pytest.raises(ValueError, match="species 2 is unknown"):
+        EnergyConserving(model, box, 0.004, block=block).start(replace(state, species=torch.arange(60) % 3))

@@ -43,6 +43,7 @@ class Blocks:
             self.parts = [model.configuration(pairs[0], species)]
             self.volume = self.parts[0].volume
         else:
+            model.check_species(species)
             found = [model.kernel.crowding(*block) for block in zip(pairs, partition.split(species), strict=True)]
             nobody = Pairs.none(partition.num_particles, pairs[0].displacement)
             crowding = partition.total([part for part, _ in found])

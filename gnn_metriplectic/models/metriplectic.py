@@ -127,11 +127,12 @@ class MetriplecticModel(nn.Module):
 
     def masses(self, count: int, species: Tensor | None) -> Tensor:
         """Mass of each particle, ``[N]``."""
-        self._check_species(species)
+        self.check_species(species)
         mass = torch.exp(self.log_mass)
         return mass.expand(count) if species is None else mass[species]
 
-    def _check_species(self, species: Tensor | None) -> None:
+    def check_species(self, species: Tensor | None) -> None:
+        """Raise ValueError for species that the model does not know, or none where it has several."""
         known = self.log_mass.numel()
         if species is None:
             if known != 1:
@@ -156,7 +157,7 @@ class MetriplecticModel(nn.Module):
 
         Raises ValueError for species that the model does not know, or none where it has several.
         """
-        self._check_species(species)
+        self.check_species(species)
         volume, slope = self.kernel.volume(pairs, species)
         if self.strain is None:
             return Configuration(pairs, volume, slope)
@@ -282,5 +283,5 @@ class MetriplecticModel(nn.Module):
         """
         if self.encoder is None:
             raise ValueError("this model has no entropy encoder: give the entropies with the state")
-        self._check_species(species)
+        self.check_species(species)
         return self.encoder(pairs, velocities, species)
