@@ -16,14 +16,13 @@ from torch import Tensor, nn
 from gnn_metriplectic.brackets import DissipativeBracket, PoissonBracket
 from gnn_metriplectic.brackets.elastic import ElasticForces
 from gnn_metriplectic.brackets.poisson import poisson_matrix
-from gnn_metriplectic.geometry import Pairs, by_blocks
+from gnn_metriplectic.geometry import Pairs
 from gnn_metriplectic.models.state import State
 from gnn_metriplectic.terms import (
     DensityKernel,
     ElasticEnergy,
     EntropyEncoder,
     EquationOfState,
-    Friction,
     FrictionTerm,
     Strain,
     Strained,
@@ -128,11 +127,12 @@ class MetriplecticModel(nn.Module):
 
     def masses(self, count: int, species: Tensor | None) -> Tensor:
         """Mass of each particle, ``[N]``."""
-        self._check_species(species)
+        self.check_species(species)
         mass = torch.exp(self.log_mass)
         return mass.expand(count) if species is None else mass[species]
 
-    def _check_species(self, species: Tensor | None) -> None:
+    def check_species(self, species: Tensor | None) -> None:
+        """Raise ValueError for species that the model does not know, or none where it has several."""
         known = self.log_mass.numel()
         if species is None:
             if known != 1:
@@ -157,7 +157,7 @@ class MetriplecticModel(nn.Module):
 
         Raises ValueError for species that the model does not know, or none where it has several.
         """
-        self._check_species(species)
+        self.check_species(species)
         volume, slope = self.kernel.volume(pairs, species)
         if self.strain is None:
             return Configuration(pairs, volume, slope)
@@ -200,13 +200,8 @@ class MetriplecticModel(nn.Module):
     def dissipative(self, configuration: Configuration, thermo: Thermo, species: Tensor | None) -> DissipativeBracket:
         """The irreversible bracket."""
         pairs, volume, slope, *_ = configuration
-        fluctuation = self.k_B / thermo.heat_capacity
-
-        def friction(block: Pairs, slope: Tensor) -> Friction:
-            return self.friction(block, thermo.temperature, fluctuation, volume, slope, species)
-
-        mass = self.masses(pairs.num_particles, species)
-        return DissipativeBracket(pairs, Friction(*by_blocks(friction, pairs, slope)), thermo, mass, self.k_B)
+        friction = self.friction(pairs, thermo.temperature, self.k_B / thermo.heat_capacity, volume, slope, species)
+        return DissipativeBracket(pairs, friction, thermo, self.masses(pairs.num_particles, species), self.k_B)
 
     def brackets(self, state: State, pairs: Pairs) -> tuple[PoissonBracket, DissipativeBracket]:
         """Both brackets at a state."""
@@ -288,5 +283,5 @@ class MetriplecticModel(nn.Module):
         """
         if self.encoder is None:
             raise ValueError("this model has no entropy encoder: give the entropies with the state")
-        self._check_species(species)
+        self.check_species(species)
         return self.encoder(pairs, velocities, species)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gnn_metriplectic.geometry import Pairs, by_blocks
+from gnn_metriplectic.geometry import Pairs
 from gnn_metriplectic.terms.jets import SpeciesShift
+from gnn_metriplectic.terms.rows import by_rows
 
 
 class DensityKernel(nn.Module):
@@ -27,14 +28,18 @@ class DensityKernel(nn.Module):
         """W(0) of each particle, ``[N]``."""
         raise NotImplementedError
 
+    def crowding(self, pairs: Pairs, species: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Σ_j W_ij of each particle, ``[N]``, and W' of each pair, ``[E]``."""
+        value, slope = self(pairs, species)
+        return pairs.total(value), slope
+
     def volume(self, pairs: Pairs, species: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Volume 1 / (W(0) + sum_j W_ij) ``[N]`` of each particle, and W' ``[E]`` of each pair.
+        """Volume 1 / (W(0) + Σ_j W_ij) ``[N]`` of each particle, and W' ``[E]`` of each pair.
 
         Español and Revenga, Phys. Rev. E 67, 026705 (2003), eq. 12.
         """
-        value, slope = by_blocks(lambda block: self(block, species), pairs)
-        density = self.at_zero(pairs, species) + pairs.total(value)
-        return 1.0 / density, slope
+        crowding, slope = self.crowding(pairs, species)
+        return 1.0 / (self.at_zero(pairs, species) + crowding), slope
 
 
 class LearnedKernel(DensityKernel):
@@ -83,6 +88,7 @@ class LearnedKernel(DensityKernel):
         fall, _ = self._fall(square, self.shift(species, species))
         return (self.unit * torch.exp(self.log_scale - fall)).expand(pairs.num_particles)
 
+    @by_rows
     def _fall(self, square: Tensor, shift: Tensor | None) -> tuple[Tensor, Tensor]:
         """n and its slope, both ``[E]``, at ρ² ``[E]``."""
         rate, height = torch.exp(self.log_rate), torch.exp(self.log_height)

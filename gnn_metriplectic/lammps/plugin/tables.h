@@ -1,4 +1,4 @@
-// A model as tables: the content of model.json (gnn_metriplectic/models/tables.py), ready to evaluate.
+// A model as tables: the content of model.json (gnn_metriplectic/models/table_file.py), ready to evaluate.
 //
 // Splines are held as polynomials of each interval, all the columns of an interval side by side. A, B and K and a spare
 // one fill the LANES of a register.
