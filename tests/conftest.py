@@ -91,7 +91,7 @@ def learned_settings(dimension: int, mass: float | list[float] = 1.0, entropy: s
     return {
         **_common(dimension, mass),
         "entropy": entropy,
-        "kernel": {"width": 8, "depth": 2},
+        "kernel": {"width": 8},
         "equation_of_state": {"width": 8},
         "friction": {"width": 8, "depth": 2, "rank": 3},
         "encoder": {"width": 8, "hops": 2},
@@ -104,7 +104,7 @@ def learned_model(dimension: int, *, mass: float | list[float] = 1.0, seed: int 
         torch.manual_seed(seed)
         model = build_model(**learned_settings(dimension, mass)).double()
         with torch.no_grad():
-            model.kernel.network.layers[-1].weight.mul_(5.0)
+            model.kernel.log_height.add_(1.2)
             model.friction.radial.network.layers[-1].weight.mul_(3.0)
             model.friction.squared_scale[2] *= 0.2
             state_law = model.equation_of_state
@@ -157,7 +157,7 @@ def learned_solid(dimension: int, measure: str = "deformation_gradient") -> Metr
         torch.manual_seed(0)
         model = build_model(**learned_solid_settings(dimension, measure)).double()
         with torch.no_grad():
-            model.kernel.network.layers[-1].weight.mul_(5.0)
+            model.kernel.log_height.add_(1.2)
             model.friction.radial.network.layers[-1].weight.mul_(3.0)
             model.friction.squared_scale.mul_(torch.tensor([1.0, 1.0, 1e-3]))
             volume, shear = model.equation_of_state, model.elastic

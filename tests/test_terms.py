@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from gnn_metriplectic.geometry import Pairs
 from gnn_metriplectic.terms import IdealGas, SDPDFriction
 from gnn_metriplectic.terms.entropy import negentropy
 from gnn_metriplectic.terms.friction import BULK, HEAT, SHEAR
+from gnn_metriplectic.transforms import transforming
 
 EXACT = TOLERANCE[torch.float64]
 MODELS = {
@@ -283,3 +285,35 @@ def test_shrinking_all_entropies_but_outliers_costs_as_much_as_the_likelihood_ga
 def test_negentropy_is_differentiable():
     sample = torch.randn(40, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(negentropy, (sample,))
+
+
+def test_blocks_of_rows_change_no_value(model, monkeypatch):
+    count, generator = 50, torch.Generator().manual_seed(4)
+    pairs = separate_pairs(torch.rand(count, generator=generator, dtype=torch.float64), model.dimension)
+    entropy, volume = torch.rand(2, 2 * count, generator=generator, dtype=torch.float64) + 0.1
+    kinds = species_of(model, 2 * count)
+
+    def values() -> list[Tensor]:
+        thermo = model.equation_of_state(entropy, volume, kinds)
+        temperature, slope = thermo.temperature, model.kernel(pairs, kinds)[1]
+        friction = model.friction(pairs, temperature, 0.01 * temperature, volume, slope, kinds)
+        return [slope, *thermo, *friction]
+
+    with torch.no_grad():
+        whole = values()
+        monkeypatch.setattr("gnn_metriplectic.terms.rows.ROWS", 7)
+        pieces = values()
+    for ours, expected in zip(pieces, whole, strict=True):
+        assert mismatch(ours, expected) < EXACT
+
+
+def test_a_pytorch_that_does_not_tell_of_transforms_gives_the_same(model, monkeypatch):
+    pairs = separate_pairs(torch.linspace(0.1, 0.9, 10, dtype=torch.float64), model.dimension)
+    kinds = species_of(model, 20)
+    with torch.no_grad():
+        expected = model.kernel.volume(pairs, kinds)
+        monkeypatch.setattr("gnn_metriplectic.transforms.torch", SimpleNamespace(_C=None))
+        assert transforming()
+        ours = model.kernel.volume(pairs, kinds)
+    for a, b in zip(ours, expected, strict=True):
+        assert mismatch(a, b) < EXACT

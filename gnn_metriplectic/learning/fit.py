@@ -32,7 +32,7 @@ from gnn_metriplectic.trajectory.checks import check_count, check_positive
 # widths and depths of the networks, chosen for accuracy at the least time (docs/decisions.md)
 TERMS = {
     "metriplectic": {
-        "kernel": {"width": 16, "depth": 2},
+        "kernel": {"width": 32},
         "equation_of_state": {"width": 16},
         "friction": {"width": 32, "depth": 2, "rank": 4},
         "encoder": {"width": 32, "hops": 2},

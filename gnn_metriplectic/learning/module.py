@@ -27,6 +27,8 @@ NEGENTROPY = 2.0
 RECENT = 20_000
 # stiffness of the ties of the mean volume and the mean temperature, in nats a particle
 VOLUME_TIE, TEMPERATURE_TIE = 10.0, 100.0
+# share of the steps in which the likelihood gains its weight
+TIES_FIRST = 0.075
 # spread of random numbers that blur the encoded entropies of solids in training: their neighbourhoods are frozen, and
 # an entropy that tells them apart and never changes would raise the likelihood without bound
 BLUR = 0.1
@@ -191,6 +193,17 @@ class MetriplecticModule(lightning.LightningModule):
         return value.detach() + (value - value.detach()) / share
 
     @property
+    def _likelihood_weight(self) -> float:
+        """From 0 to 1 over the first steps where temperatures are tied, so that the ties come first.
+
+        Against them stands an entropy that falls with temperature, minus the kinetic energy: it obeys the first law
+        over a step, and a training that has found it stays there.
+        """
+        if self.hparams.temperature != "equilibrium":
+            return 1.0
+        return min(self.global_step / (TIES_FIRST * self.hparams.optimizer["steps"]), 1.0) ** 2
+
+    @property
     def _gauge_weight(self) -> float:
         slow = 1.0 / self.hparams.gauge_steps
         if "start_from" in (self.hparams.provenance or {}):
@@ -212,7 +225,7 @@ class MetriplecticModule(lightning.LightningModule):
             shape = self._negentropy(parts["entropies"])
             constraints = self._constraints(parts["volume"], parts["ratio"])
             likely = likely + NEGENTROPY * shape
-            loss = likely + constraints
+            loss = self._likelihood_weight * parts["nll"] + NEGENTROPY * shape + constraints
             self.log("train/negentropy", shape.detach(), batch_size=size)
             self.log("train/constraints", constraints.detach(), batch_size=size)
             self.log("k_B", self.model.k_B.detach(), batch_size=size)

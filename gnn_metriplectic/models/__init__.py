@@ -7,7 +7,8 @@ from gnn_metriplectic.models.particles import ParticleModel
 from gnn_metriplectic.models.published import import_published
 from gnn_metriplectic.models.scales import Scales
 from gnn_metriplectic.models.state import State
-from gnn_metriplectic.models.tables import read_tables, tabulate, write_tables
+from gnn_metriplectic.models.table_file import read_tables, write_tables
+from gnn_metriplectic.models.tables import tabulate
 
 __all__ = [
     "GraphNetwork",

@@ -24,6 +24,8 @@ HEAT_CAPACITY, SOLID_HEAT_CAPACITY = 25.0, 1e4
 STRAINS = ("deformation_gradient", "pair_network")
 # the share of the excess of heat that a pair may exchange in a step
 EXCESS = 0.25
+# the largest friction of a pair, as a rate times the lag
+DRAG_LIMIT = 4.0
 # the first guess of the share of a step in the variance of the entropy
 ENTROPY_INCREMENT = 0.1
 
@@ -90,7 +92,8 @@ def metriplectic(
 
     Args:
         dimension, cutoff, dt, mass, learn_mass, size, substeps, entropy: as of `build_model`.
-        kernel, friction: ``width`` and ``depth`` of their networks (and ``rank`` for friction).
+        kernel: ``width``.
+        friction: ``width`` and ``depth`` of its network, and ``rank``.
         equation_of_state: ``width``.
         encoder: ``width`` and ``hops``.
         strain, elastic: of a solid: ``measure`` (one of `STRAINS`) and ``width`` of the network for the second of
@@ -102,6 +105,7 @@ def metriplectic(
     temperature = size.energy / k_B
     drag = pair_noise(size, k_B=k_B, dt=dt)
     heat = ENTROPY_INCREMENT * (size.entropy * temperature) ** 2 / (2.0 * k_B * dt * size.effective_neighbors)
+    friction_limit = DRAG_LIMIT * size.mass * temperature / dt
     entropic = {"energy": size.energy, "entropy": size.entropy}
     solid = {}
     if strain is None:
@@ -121,7 +125,7 @@ def metriplectic(
             cutoff,
             temperature=temperature,
             squared=(drag, drag, heat),
-            heat_limit=EXCESS * capacity * k_B * temperature**2 / dt,
+            limits=(friction_limit, friction_limit, EXCESS * capacity * k_B * temperature**2 / dt),
             species=species,
             **friction,
         ),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gnn_metriplectic.brackets import DissipativeBracket, PoissonBracket
 from gnn_metriplectic.brackets.elastic import ElasticForces
 from gnn_metriplectic.brackets.poisson import poisson_matrix
-from gnn_metriplectic.geometry import Pairs, by_blocks
+from gnn_metriplectic.geometry import Pairs
 from gnn_metriplectic.models.particles import Configuration, ParticleModel
 from gnn_metriplectic.models.state import State
 from gnn_metriplectic.terms import (
@@ -23,7 +23,6 @@ from gnn_metriplectic.terms import (
     ElasticEnergy,
     EntropyEncoder,
     EquationOfState,
-    Friction,
     FrictionTerm,
     HeatBath,
     Strained,
@@ -145,13 +144,8 @@ class MetriplecticModel(ParticleModel):
     def dissipative(self, configuration: Configuration, thermo: Thermo, species: Tensor | None) -> DissipativeBracket:
         """The irreversible bracket."""
         pairs, volume, slope, *_ = configuration
-        fluctuation = self.k_B / thermo.heat_capacity
-
-        def friction(block: Pairs, slope: Tensor) -> Friction:
-            return self.friction(block, thermo.temperature, fluctuation, volume, slope, species)
-
-        mass = self.masses(pairs.num_particles, species)
-        return DissipativeBracket(pairs, Friction(*by_blocks(friction, pairs, slope)), thermo, mass, self.k_B)
+        friction = self.friction(pairs, thermo.temperature, self.k_B / thermo.heat_capacity, volume, slope, species)
+        return DissipativeBracket(pairs, friction, thermo, self.masses(pairs.num_particles, species), self.k_B)
 
     def brackets(self, state: State, pairs: Pairs) -> tuple[PoissonBracket, DissipativeBracket]:
         """Both brackets at a state."""
