@@ -166,10 +166,10 @@ def _panel(ax, rows: list[dict[str, Any]], key: str, scenarios: list[str], varia
         below = [min(s, 0.9 * v) for s, v in zip(spread, y, strict=True)]  # the axis is logarithmic
         bars = {"yerr": [below, spread], "capsize": 2, "fmt": "o", "markersize": 5}
         ax.errorbar(x, y, **bars, color=CYCLE[number % len(CYCLE)], label=variant)
-    for r in rows:
-        if r["variant"] == FLOOR:
-            place = scenarios.index(r["scenario"])
-            ax.hlines(abs(r["mean"][key]), place - 0.4, place + 0.4, color=TRUTH, linewidth=1.0)
+    floors = {scenarios.index(r["scenario"]): abs(r["mean"][key]) for r in rows if r["variant"] == FLOOR}
+    if floors:
+        ends = [[place + side for place in floors] for side in (-0.4, 0.4)]
+        ax.hlines(list(floors.values()), *ends, color=TRUTH, linewidth=1.0, label=FLOOR)
     ax.set_yscale("log")
     ax.set_xlim(-0.6, len(scenarios) - 0.4)
     ax.set_xticks(range(len(scenarios)), [name.replace("_", "\n") for name in scenarios], fontsize=8)

@@ -383,7 +383,7 @@ def test_wandb_records_a_run_without_a_server(trained, tmp_path, monkeypatch):
     assert page.read_text().count("learned dynamics against the truth") == 1
     (artifact,) = (record.artifact for record in sent if record.HasField("artifact"))
     (content,) = artifact.manifest.contents
-    assert (artifact.type, list(artifact.aliases), content.path) == ("model", ["best"], "best.ckpt")
+    assert (artifact.type, set(artifact.aliases), content.path) == ("model", {"best", "latest"}, "best.ckpt")
     assert Path(content.local_path).read_bytes() == (tmp_path / "run" / "best.ckpt").read_bytes()
 
 
