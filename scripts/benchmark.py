@@ -46,7 +46,7 @@ from oracle import plain_autograd
 
 # name: particles, number density, cutoff, mass, time step
 SYSTEMS = {"star 11": (1000, 0.0364, 4.75, 11.0, 0.2), "ideal gas": (500, 500.0, 0.2, 1.0, 4e-3)}
-FLUID = {name: settings for name, settings in TERMS.items() if name not in SOLID_TERMS}
+FLUID = {name: settings for name, settings in TERMS["metriplectic"].items() if name not in SOLID_TERMS}
 WIDE = {
     "kernel": {"width": 100},
     "equation_of_state": {"width": 100},

@@ -3,6 +3,7 @@
 name                 conserves
 energy_conserving    momentum and total energy to round-off, at any dt
 euler_maruyama       momentum; energy only on average (the scheme of arXiv 2508.12569)
+increment            nothing: the map that a graph network has learned
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ from gnn_metriplectic.dynamics.blocks import Blocks
 from gnn_metriplectic.dynamics.external import Forcing, Prescribed, Thermostat
 from gnn_metriplectic.geometry import Box, Pairs, VerletList, dot, pair_normals
 from gnn_metriplectic.geometry.partition import BLOCK
-from gnn_metriplectic.models.metriplectic import Configuration, MetriplecticModel
+from gnn_metriplectic.models.particles import Configuration, ParticleModel
 from gnn_metriplectic.models.state import State
 from gnn_metriplectic.terms import Thermo
 
 
 class Frame(NamedTuple):
-    """A state on its way: what a step needs to go on."""
+    """A state on its way: what a step needs to go on; ``thermo`` is None where the model has none."""
 
     state: State
     blocks: Blocks
-    thermo: Thermo
+    thermo: Thermo | None
     step: int
 
     @property
@@ -55,9 +56,11 @@ class Integrator:
         block: pairs a block, of which larger fluids are made (docs/performance.md); solids are in one piece.
     """
 
+    in_one_piece = False
+
     def __init__(
         self,
-        model: MetriplecticModel,
+        model: ParticleModel,
         box: Box,
         dt: float,
         *,
@@ -73,10 +76,15 @@ class Integrator:
             raise ValueError(f"dt is {dt}; it must be positive")
         if box.dimension != model.dimension:
             raise ValueError(f"the box has dimension {box.dimension} and the model {model.dimension}")
+        if thermostat is not None and not model.has_entropy:
+            raise ValueError("a thermostat acts on internal energies, and the model has none that mean anything")
         self.model, self.box, self.dt, self.seed, self.time = model, box, dt, seed, time
         self.forcing, self.prescribed, self.thermostat = forcing, prescribed, thermostat
         self.neighbors = VerletList(
-            box, model.cutoff, backend=neighbors, block=sys.maxsize if model.is_solid else block
+            box,
+            model.cutoff,
+            backend=neighbors,
+            block=sys.maxsize if self.in_one_piece or model.is_solid else block,
         )
         keep_freed_memory()
 
@@ -256,4 +264,27 @@ class EulerMaruyama(Integrator):
         return self.start(moved, number + 1)
 
 
-INTEGRATORS = {"energy_conserving": EnergyConserving, "euler_maruyama": EulerMaruyama}
+class LearnedIncrement(Integrator):
+    """v' = v + Δ + dt a with Δ drawn as a `GraphNetwork` has it, r' = r + ½ dt (v + v')."""
+
+    in_one_piece = True  # messages go further than a block
+
+    def start(self, state: State, step: int = 0) -> Frame:
+        return Frame(state, self._blocks(state, state.pos, step), None, step)
+
+    def step(self, frame: Frame) -> Frame:
+        state, number = frame.state, frame.step
+        mean, factor = self.model(frame.configuration.pairs, state.vel, state.species)
+        own = torch.arange(len(state.pos), device=state.pos.device).expand(2, -1)  # of each particle with itself
+        normals = pair_normals(own, self.seed, number, self.model.dimension).to(mean)
+        outer = self._acceleration(state.pos + 0.5 * self.dt * state.vel, number)
+        vel = state.vel + mean + self.dt * outer + (factor @ normals.unsqueeze(2)).squeeze(2)
+        pos, vel = self._place(state.pos + 0.5 * self.dt * (state.vel + vel), vel, number + 1)
+        return self.start(replace(state, pos=pos, vel=vel), number + 1)
+
+
+INTEGRATORS = {
+    "energy_conserving": EnergyConserving,
+    "euler_maruyama": EulerMaruyama,
+    "increment": LearnedIncrement,
+}

@@ -30,12 +30,12 @@ import torch
 from torch import Tensor
 
 from gnn_metriplectic.brackets.dissipative import apply_tensor, block_matrix, multiply_tensors
-from gnn_metriplectic.models import MetriplecticModel, State
-from gnn_metriplectic.models.metriplectic import Configuration
+from gnn_metriplectic.models import ParticleModel, State
+from gnn_metriplectic.models.particles import Configuration
 
 
 def negative_log_likelihood(
-    model: MetriplecticModel,
+    model: ParticleModel,
     start: State,
     end: State,
     configurations: tuple[Configuration, Configuration],
@@ -47,6 +47,8 @@ def negative_log_likelihood(
 ) -> Tensor:
     """-log p(v', S' | x, r') of each particle, ``[N]``, in natural units (nats); 0 without neighbours.
 
+    Of a model without entropy it is -log p(v' | x, r'), the marginal of the same Gaussian.
+
     Args:
         model: whose transition it is.
         start, end: states before and after.
@@ -55,7 +57,7 @@ def negative_log_likelihood(
         acceleration: ``[N, D]`` by outer forces, the mean of both times.
         prescribed: ``[N]`` bool, particles whose motion was imposed: they do not recoil, and what is returned for
             them means nothing.
-        integrator: ``energy_conserving`` or ``euler_maruyama``, whose map is the mean.
+        integrator: one of the model's own, whose map is the mean.
 
     Raises:
         ValueError: an unknown integrator.
@@ -65,6 +67,10 @@ def negative_log_likelihood(
     residual, covariance, log_determinant, pairs = RESIDUALS[integrator](
         model, start, end, configurations, dt, acceleration, prescribed
     )
+    if not model.has_entropy:
+        # in a heat bath ∂ε'/∂S' = T, which is also the unit of the residual, so that the determinant stays
+        moving = slice(model.dimension)
+        residual, covariance = residual[:, moving], covariance[:, moving, moving]
     # without a neighbour nothing is random; the identity keeps the factorisation defined
     touched = pairs.total((pairs.distance < model.cutoff).to(residual.dtype)) > 0
     identity = torch.eye(residual.shape[1], dtype=residual.dtype, device=residual.device)
@@ -144,5 +150,13 @@ def _euler_maruyama(model, start: State, end: State, configurations, dt: float, 
     return residual, model.covariance(start, pairs, dt), torch.zeros_like(entropy), pairs
 
 
+def _increment(model, start: State, end: State, configurations, dt: float, acceleration, prescribed=None):
+    pairs = configurations[0].pairs
+    mean, factor = model(pairs, start.vel, start.species)
+    residual, factor = (end.vel - start.vel - dt * acceleration - mean) / model.unit, factor / model.unit
+    log_determinant = residual.new_full((len(residual),), -model.dimension * math.log(model.unit))
+    return residual, factor @ factor.mT, log_determinant, pairs
+
+
 # each gives the residual, its covariance, ln |d residual / d (v', S')|, and the pairs that its noise belongs to
-RESIDUALS = {"energy_conserving": _energy_conserving, "euler_maruyama": _euler_maruyama}
+RESIDUALS = {"energy_conserving": _energy_conserving, "euler_maruyama": _euler_maruyama, "increment": _increment}

@@ -65,6 +65,8 @@ def tabulate(
     Raises:
         ValueError: a solid, several species, other terms, an empty range, or a tolerance that no grid meets.
     """
+    if not model.has_entropy:
+        raise ValueError("the model has no entropy: tables hold metriplectic models, and this is a baseline")
     if model.is_solid:
         raise ValueError(
             "the model is of a solid, whose forces depend on the reference neighbours of each particle: tables, and "
