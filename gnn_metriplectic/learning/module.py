@@ -19,7 +19,7 @@ from gnn_metriplectic.learning.transitions import pairs_of
 from gnn_metriplectic.models import GraphNetwork, ParticleModel, State, build_model
 from gnn_metriplectic.terms.entropy import negentropy
 
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2
 # weight of the negentropy of S; one makes the loss the information about the future, and more keeps S near the
 # Gaussian of thermal fluctuations
 NEGENTROPY = 2.0
@@ -282,15 +282,14 @@ class MetriplecticModule(lightning.LightningModule):
 
 
 def check_format(checkpoint: dict[str, Any]) -> None:
-    """Raise ValueError for a file that is not ours or that a newer version wrote."""
+    """Raise ValueError for a file that is not ours or that another version wrote."""
     header = checkpoint.get("gnn_metriplectic") if isinstance(checkpoint, dict) else None
     if header is None:
         raise ValueError("this is not a checkpoint of gnn_metriplectic (no 'gnn_metriplectic' entry)")
     number = header.get("format") if isinstance(header, dict) else None
     if not isinstance(number, int):
         raise ValueError(f"this is a damaged checkpoint: its format is {number!r}, and should be a number")
-    if number > CHECKPOINT_FORMAT:
-        raise ValueError(
-            f"the checkpoint has format {number} and this version reads up to {CHECKPOINT_FORMAT}: "
-            "update gnn-metriplectic"
-        )
+    if number != CHECKPOINT_FORMAT:
+        newer = number > CHECKPOINT_FORMAT
+        remedy = "update gnn-metriplectic" if newer else "train again, or use the version of its time"
+        raise ValueError(f"the checkpoint has format {number} and this version reads {CHECKPOINT_FORMAT}: {remedy}")
