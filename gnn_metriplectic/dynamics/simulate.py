@@ -9,10 +9,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gnn_metriplectic.dynamics.external import Forcing, Prescribed, Thermostat
 from gnn_metriplectic.dynamics.integrators import INTEGRATORS, Frame
+from gnn_metriplectic.dynamics.overdamped import Overdamped
 from gnn_metriplectic.geometry import Box
 from gnn_metriplectic.models import MetriplecticModel, State
 from gnn_metriplectic.trajectory import Trajectory, TrajectoryWriter, read_trajectory, warn_if_torn
 from gnn_metriplectic.trajectory.checks import check_count, check_positive, check_vacant
+
+SCHEMES = {**INTEGRATORS, "overdamped": Overdamped}
 
 
 @torch.no_grad()
@@ -43,7 +46,7 @@ def simulate(
         box: where the particles live.
         dt: time step; a learned model is meant for ``model.dt``.
         steps: number of steps.
-        integrator: ``energy_conserving`` or ``euler_maruyama``.
+        integrator: ``energy_conserving`` or ``euler_maruyama``; ``overdamped`` for models without inertia.
         seed: of the noise.
         every: steps from frame to frame.
         out: stream the frames to this H5MD file, which must not exist; memory does not grow with their
@@ -65,8 +68,8 @@ def simulate(
             a state that the model cannot start from; in a step, whose number the message has, a particle whose
             internal energy has no temperature, or positions that are not finite. No file is left.
     """
-    if integrator not in INTEGRATORS:
-        raise ValueError(f"integrator is {integrator!r}; choose one of {sorted(INTEGRATORS)}")
+    if integrator not in SCHEMES:
+        raise ValueError(f"integrator is {integrator!r}; choose one of {sorted(SCHEMES)}")
     if check_count("steps", steps) < check_count("every", every):
         raise ValueError(f"steps is {steps} and every {every}; steps must be at least every")
     check_count("seed", seed, least=0)
@@ -75,7 +78,7 @@ def simulate(
     _check_start(model, state)
     if prescribed is not None:
         prescribed.check(state.pos.shape[0], time, time + steps * dt)
-    scheme = INTEGRATORS[integrator](
+    scheme = SCHEMES[integrator](
         model,
         box,
         check_positive("dt", dt),

@@ -95,6 +95,7 @@ def fit(
     entropy: str = "encoded",
     temperature: str = "learned",
     integrator: str = "energy_conserving",
+    solvent: str | None = None,
     patch: int | None = None,
     terms: dict[str, dict] | None = None,
     steps: int = 2000,
@@ -126,6 +127,9 @@ def fit(
         temperature: ``learned``, or ``equilibrium`` where every trajectory is in local equilibrium; the drive of a
             solid hides its kinetic temperature, and its k_B T has to stand in ``metadata["temperature"]``.
         integrator: whose map is the mean of the likelihood.
+        solvent: ``inertial`` for particles that lose momentum and heat to a liquid at rest; ``overdamped`` where frames
+            do not resolve their inertia, with ``integrator="overdamped"``: displacements are learned, and k_B T of the
+            solvent (``metadata["temperature"]``, else 1) is the unit of energy. None for no liquid.
         patch: particles a patch (without the halo that is added), where a snapshot is too large for memory: a
             batch then holds patches instead of snapshots. None for whole snapshots.
         terms: settings of the networks that differ from the defaults.
@@ -181,6 +185,7 @@ def fit(
         "lag": lag,
         "observed": entropy == "observed",
         "patch": patch,
+        "overdamped": solvent == "overdamped",
         "hops": networks["encoder"]["hops"],
         "dtype": torch.float64 if double else torch.float32,
     }
@@ -213,6 +218,7 @@ def fit(
         "learn_mass": mass == "learned",
         "entropy": entropy,
         "scales": measure_scales(dataset).to_dict(),
+        **({} if solvent is None else {"solvent": solvent}),
         **networks,
     }
     provenance = {

@@ -12,7 +12,7 @@ from torch_geometric.utils import scatter
 
 from gnn_metriplectic.allocator import keep_freed_memory
 from gnn_metriplectic.geometry import Pairs
-from gnn_metriplectic.learning.likelihood import RESIDUALS, negative_log_likelihood
+from gnn_metriplectic.learning.likelihood import LIKELIHOODS, negative_log_likelihood
 from gnn_metriplectic.learning.transitions import pairs_of
 from gnn_metriplectic.models import MetriplecticModel, State, build_model
 from gnn_metriplectic.terms.entropy import negentropy
@@ -37,7 +37,8 @@ class MetriplecticModule(lightning.LightningModule):
         model: settings of `build_model`, plain values.
         optimizer: ``lr``, ``steps`` of the whole schedule and ``warmup`` as a share of them.
         temperature: ``learned``, or ``equilibrium`` where every trajectory is in local equilibrium: then
-            k_B <T> of each graph is held at the kinetic temperature of its trajectory.
+            k_B <T> of each graph is held at the kinetic temperature of its trajectory, and in a solvent at that of the
+            solvent, which is learned.
         integrator: whose map is the mean of the likelihood.
         gauge_steps: batches over which the running statistics of the gauge average.
         provenance: what the model was trained on (units, fingerprint, versions), kept with it.
@@ -58,8 +59,10 @@ class MetriplecticModule(lightning.LightningModule):
         super().__init__()
         if temperature not in ("learned", "equilibrium"):
             raise ValueError(f"temperature is {temperature!r}; choose 'learned' or 'equilibrium'")
-        if integrator not in RESIDUALS:
-            raise ValueError(f"integrator is {integrator!r}; choose one of {sorted(RESIDUALS)}")
+        if integrator not in LIKELIHOODS:
+            raise ValueError(f"integrator is {integrator!r}; choose one of {sorted(LIKELIHOODS)}")
+        if (integrator == "overdamped") != (model.get("solvent") == "overdamped"):
+            raise ValueError("integrator=overdamped and solvent=overdamped go together: give both, or neither")
         self.save_hyperparameters()
         # parameters are float32 in training; .double() makes a float64 model
         self.model: MetriplecticModel = build_model(**model).float()
@@ -98,6 +101,7 @@ class MetriplecticModule(lightning.LightningModule):
             self.hparams.model["dt"],
             acceleration=batch.acceleration,
             prescribed=batch.prescribed if "prescribed" in batch else None,
+            noise=batch.velocity_noise[batch.batch] if "velocity_noise" in batch else 0.0,
             integrator=self.hparams.integrator,
         )
         # the scale of W is a gauge: the likelihood does not change along it, the constraint picks a point
@@ -107,7 +111,9 @@ class MetriplecticModule(lightning.LightningModule):
             temperature = self.model.k_B * self.model.thermo(before, entropy, species).temperature
             free = batch.active
             mean = scatter(temperature[free], batch.batch[free], dim_size=batch.num_graphs, reduce="mean")
-            ratio = mean / batch.kinetic_temperature
+            # a solvent at rest is the thermometer, whatever flows in it
+            bath = self.model.bath
+            ratio = mean / (batch.kinetic_temperature if bath is None else bath.temperature)
         entropies = torch.cat([entropy[batch.active], next_entropy[batch.active]])
         if self.training:
             self.model.see(entropies, before.volume[batch.active])
@@ -130,7 +136,8 @@ class MetriplecticModule(lightning.LightningModule):
         encoder = self.model.encoder
         if encoder is None:
             return batch.entropy, batch.next_entropy
-        raw = torch.cat([encoder.raw(pairs, batch.vel, species), encoder.raw(next_pairs, batch.next_vel, species)])
+        vel, next_vel = (self.model.known_velocities(v) for v in (batch.vel, batch.next_vel))
+        raw = torch.cat([encoder.raw(pairs, vel, species), encoder.raw(next_pairs, next_vel, species)])
         if self.training:
             counted = raw[torch.cat([batch.active, batch.active])]
             moments = torch.stack([counted.mean(), counted.var(unbiased=False)]).detach()

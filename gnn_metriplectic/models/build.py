@@ -15,6 +15,7 @@ from gnn_metriplectic.terms import (
     LearnedShear,
     LearnedVolume,
     PairStrain,
+    SolventBath,
 )
 
 
@@ -52,6 +53,8 @@ HEAT_CAPACITY, SOLID_HEAT_CAPACITY = 25.0, 1e4
 STRAINS = ("deformation_gradient", "pair_network")
 # the share of the excess of heat that a pair may exchange in a step
 EXCESS = 0.25
+# the first guess of the share of the solvent in the friction of a particle, and of its heat a step
+SOLVENT_SHARE = 0.5
 # the first guess of the share of a step in the variance of the entropy
 ENTROPY_INCREMENT = 0.1
 
@@ -72,6 +75,7 @@ def build_model(
     strain: dict | None = None,
     elastic: dict | None = None,
     substeps: int = 1,
+    solvent: str | None = None,
 ) -> MetriplecticModel:
     """A learned model with fresh weights.
 
@@ -87,12 +91,15 @@ def build_model(
         strain, elastic: of a solid: ``measure`` (one of `STRAINS`) and ``width`` of the network for the second of
             them; ``width``.
         substeps: steps of the model in one of the data.
+        solvent: ``inertial`` or ``overdamped`` for particles in a liquid, None for others.
 
     Raises:
         ValueError: a setting out of range.
     """
     if entropy not in ("encoded", "observed"):
         raise ValueError(f"entropy is {entropy!r}; choose 'encoded' or 'observed'")
+    if solvent not in (None, "inertial", "overdamped"):
+        raise ValueError(f"solvent is {solvent!r}; choose 'inertial', 'overdamped', or None for no liquid")
     if substeps < 1:
         raise ValueError(f"substeps is {substeps}; it must be at least 1")
     species = len(mass) if isinstance(mass, list) else 1
@@ -102,7 +109,18 @@ def build_model(
     temperature = size.energy / k_B
     # 2 k_B dt Σ_j G_ij / m² is the variance of a velocity step; the windows leave about a quarter of the sum
     effective = max(0.25 * size.neighbors, 1.0)
-    drag = size.increment * size.mass**2 / (k_B * dt * effective)
+    fluctuation = size.increment * size.mass**2 / dt
+    bath = None
+    if solvent is not None:
+        bath = SolventBath(
+            friction=[_solvent_friction(solvent, size, dt)] * species,
+            exchange=[ENTROPY_INCREMENT * capacity / (2.0 * dt)] * species,
+            temperature=size.energy,
+            overdamped=solvent == "overdamped",
+            learned=True,
+        )
+        fluctuation = (1.0 - SOLVENT_SHARE) * fluctuation
+    drag = fluctuation / (k_B * effective)
     heat = ENTROPY_INCREMENT * (size.entropy * temperature) ** 2 / (2.0 * k_B * dt * effective)
     entropic = {"energy": size.energy, "entropy": size.entropy}
     solid = {}
@@ -132,10 +150,18 @@ def build_model(
         dt=dt / substeps,
         dimension=dimension,
         encoder=EntropyEncoder(cutoff, speed=size.speed, species=species, **encoder) if entropy == "encoded" else None,
+        bath=bath,
         learn_mass=learn_mass,
         learn_k_B=True,
         **solid,
     )
+
+
+def _solvent_friction(solvent: str, size: Scales, dt: float) -> float:
+    """ζ from the size of the steps."""
+    if solvent == "overdamped":  # 2 k_B T_s dt / ζ is the mean square of a displacement, dt² times the increment
+        return 2.0 * size.energy / (size.increment * dt)
+    return SOLVENT_SHARE * size.increment * size.mass**2 / (2.0 * size.energy * dt)
 
 
 def _strain(cutoff: float, dimension: int, *, measure: str, width: int) -> DeformationGradient | PairStrain:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gnn_metriplectic.brackets import DissipativeBracket, PoissonBracket
+from gnn_metriplectic.brackets import BathBracket, DissipativeBracket, PoissonBracket
 from gnn_metriplectic.brackets.elastic import ElasticForces
 from gnn_metriplectic.brackets.poisson import poisson_matrix
 from gnn_metriplectic.geometry import Pairs, by_blocks
@@ -25,6 +25,7 @@ from gnn_metriplectic.terms import (
     EquationOfState,
     Friction,
     FrictionTerm,
+    SolventBath,
     Strain,
     Strained,
     StrainTerm,
@@ -63,6 +64,7 @@ class MetriplecticModel(nn.Module):
         dt: the time step at which the model runs, in units of time.
         dimension: 2 or 3.
         encoder: entropy from neighbours, or None where the entropy is known.
+        bath: the liquid around the particles, if there is one.
         strain, elastic: of a solid, whose equation of state is one of (S, V / V of the reference); both or none.
         learn_mass, learn_k_B: whether these are parameters of a training.
     """
@@ -78,6 +80,7 @@ class MetriplecticModel(nn.Module):
         dt: float,
         dimension: int,
         encoder: EntropyEncoder | None = None,
+        bath: SolventBath | None = None,
         strain: StrainTerm | None = None,
         elastic: ElasticEnergy | None = None,
         learn_mass: bool = False,
@@ -93,7 +96,7 @@ class MetriplecticModel(nn.Module):
             raise ValueError(f"dt is {dt}; it must be positive")
         if (strain is None) != (elastic is None):
             raise ValueError("a solid has both a strain and an elastic energy, a fluid neither")
-        self.strain, self.elastic = strain, elastic
+        self.strain, self.elastic, self.bath = strain, elastic, bath
         self.kernel, self.equation_of_state, self.friction, self.encoder = kernel, equation_of_state, friction, encoder
         self.dt, self.dimension = float(dt), dimension
         self.log_mass = nn.Parameter(torch.log(masses), requires_grad=learn_mass)
@@ -176,6 +179,11 @@ class MetriplecticModel(nn.Module):
         return Configuration(pairs, volume, slope, self.strain(pairs.bonds), rest_volume)
 
     @property
+    def is_overdamped(self) -> bool:
+        """Whether the state is (r, S) alone; its velocities are then displacements of a step over its time."""
+        return self.bath is not None and self.bath.overdamped
+
+    @property
     def is_solid(self) -> bool:
         """Whether particles have reference neighbours."""
         return self.strain is not None
@@ -208,6 +216,15 @@ class MetriplecticModel(nn.Module):
         mass = self.masses(pairs.num_particles, species)
         return DissipativeBracket(pairs, Friction(*by_blocks(friction, pairs, slope)), thermo, mass, self.k_B)
 
+    def solvent(self, thermo: Thermo, species: Tensor | None) -> BathBracket | None:
+        """The exchange with the solvent, if there is one."""
+        if self.bath is None:
+            return None
+        count = len(thermo.temperature)
+        friction, exchange = (of(count, species) for of in (self.bath.friction, self.bath.exchange))
+        mass = self.masses(count, species)
+        return BathBracket(friction, exchange, self.bath.temperature, thermo, mass, self.k_B)
+
     def brackets(self, state: State, pairs: Pairs) -> tuple[PoissonBracket, DissipativeBracket]:
         """Both brackets at a state."""
         configuration = self.configuration(pairs, state.species)
@@ -218,12 +235,20 @@ class MetriplecticModel(nn.Module):
         """L∇E + M∇S_tot + k_B ∇·M: rates of positions, velocities ``[N, D]`` and entropies ``[N]``."""
         poisson, dissipative = self.brackets(state, pairs)
         velocity, entropy = dissipative.drift(pairs.relative(state.vel))
+        solvent = self.solvent(dissipative.thermo, state.species)
+        if solvent is not None:
+            slowing, heating = solvent.drift(state.vel)
+            velocity, entropy = velocity + slowing, entropy + heating
         return State(state.vel, velocity + poisson.forces() / dissipative.mass.unsqueeze(1), entropy)
 
     def covariance(self, state: State, pairs: Pairs, dt: float) -> Tensor:
         """The block of 2 k_B M dt of each particle over (v_i, S_i), ``[N, D+1, D+1]``."""
         _, dissipative = self.brackets(state, pairs)
-        return dissipative.covariance(pairs.relative(state.vel)) * dt
+        covariance = dissipative.covariance(pairs.relative(state.vel))
+        solvent = self.solvent(dissipative.thermo, state.species)
+        if solvent is not None:
+            covariance = covariance + torch.diag_embed(solvent.variances(self.dimension))
+        return covariance * dt
 
     def energy(self, state: State, pairs: Pairs) -> Tensor:
         """Total energy, kinetic and internal, 0-dim."""
@@ -231,7 +256,9 @@ class MetriplecticModel(nn.Module):
         return self.kinetic_energy(state) + self.thermo(configuration, state.entropy, state.species).energy.sum()
 
     def kinetic_energy(self, state: State) -> Tensor:
-        """Σ ½ m v², 0-dim."""
+        """Σ ½ m v², 0-dim; without inertia none."""
+        if self.is_overdamped:
+            return state.vel.new_zeros(())
         mass = self.masses(state.pos.shape[0], state.species)
         return 0.5 * (mass.unsqueeze(1) * state.vel**2).sum()
 
@@ -273,7 +300,7 @@ class MetriplecticModel(nn.Module):
         return -(kinetic + poisson.virials() + rubbing), poisson.volume
 
     def friction_matrix(self, state: State, pairs: Pairs) -> Tensor:
-        """Dense M over [v.ravel(), S], square of side N (D + 1); for small N."""
+        """Dense M of the pairs over [v.ravel(), S], square of side N (D + 1); for small N."""
         _, dissipative = self.brackets(state, pairs)
         return dissipative.matrix(state.vel)
 
@@ -282,11 +309,15 @@ class MetriplecticModel(nn.Module):
         return poisson_matrix(self.masses(state.pos.shape[0], state.species), state.pos.shape[1])
 
     def encode(self, pairs: Pairs, velocities: Tensor, species: Tensor | None = None) -> Tensor:
-        """Entropy of each particle from its neighbours, ``[N]``.
+        """Entropy of each particle from its neighbours, ``[N]``; without inertia from their places alone.
 
         Raises ValueError where the model has no encoder (its entropy is an observed quantity), or not these species.
         """
         if self.encoder is None:
             raise ValueError("this model has no entropy encoder: give the entropies with the state")
         self._check_species(species)
-        return self.encoder(pairs, velocities, species)
+        return self.encoder(pairs, self.known_velocities(velocities), species)
+
+    def known_velocities(self, velocities: Tensor) -> Tensor:
+        """Those that are part of the state: without inertia none, which is zero."""
+        return torch.zeros_like(velocities) if self.is_overdamped else velocities

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from gnn_metriplectic.geometry import Pairs
 from gnn_metriplectic.models.metriplectic import MetriplecticModel
-from gnn_metriplectic.terms import DensityKernel, EquationOfState
+from gnn_metriplectic.terms import DensityKernel, EquationOfState, SolventBath
 from gnn_metriplectic.terms.friction import FactorisedFriction
 from gnn_metriplectic.terms.tabulated import CubicSpline, TabulatedEquationOfState, TabulatedFriction, TabulatedKernel
 
@@ -118,6 +118,7 @@ def tabulate(
         k_B=float(exact.k_B),
         dt=exact.dt,
         dimension=exact.dimension,
+        bath=exact.bath,
     ).double()
     tabulated.seen.copy_(exact.seen)
     return Tables(tabulated.requires_grad_(False), {**errors, **law_errors, **friction_errors})
@@ -322,6 +323,13 @@ def write_tables(
             "thermal": _spline_table(friction.thermal),
         },
     }
+    if model.bath is not None:
+        content["solvent"] = {
+            "friction": float(model.bath.friction(1)),
+            "exchange": float(model.bath.exchange(1)),
+            "temperature": float(model.bath.temperature),
+            "overdamped": model.bath.overdamped,
+        }
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, ensure_ascii=False, allow_nan=False)
     # one key a line: the head of the file can be read by eye
@@ -371,6 +379,11 @@ def read_tables(path: str | os.PathLike[str], *, range: str = "error") -> Metrip
     law, friction = file.part("equation_of_state"), file.part("friction")
     rank = int(friction.number("rank", positive=True))
     kernel, cutoff = file.part("kernel"), file.number("cutoff", positive=True)
+    bath = None
+    if "solvent" in content:
+        solvent = file.part("solvent")
+        numbers = {name: solvent.number(name, positive=True) for name in ("friction", "exchange", "temperature")}
+        bath = SolventBath(**numbers, overdamped=solvent.flag("overdamped"))
     with file.naming("dimension"):
         model = MetriplecticModel(
             TabulatedKernel(cutoff, kernel.spline(1)),
@@ -391,6 +404,7 @@ def read_tables(path: str | os.PathLike[str], *, range: str = "error") -> Metrip
             k_B=file.number("k_B", positive=True),
             dt=file.number("dt", positive=True),
             dimension=int(file.number("dimension", positive=True)),
+            bath=bath,
         )
     if model.dimension not in (2, 3):
         raise ValueError(f"{path}: dimension is {model.dimension}; it must be 2 or 3")
@@ -423,6 +437,9 @@ class _Entry:
         if isinstance(value, bool) or not math.isfinite(value) or (positive and not value > 0):
             raise self._error(key, f"is {value}; it must be a {'positive' if positive else 'finite'} number")
         return value
+
+    def flag(self, key: str) -> bool:
+        return self._get(key, bool, "true or false")
 
     def interval(self, key: str) -> Interval:
         low, high = self.tensor(key, (2,)).tolist()
