@@ -39,8 +39,8 @@ class TransitionDataset(Dataset):
 
     Of tracks that come and go an item has the particles seen at both times, and those within the cutoff of one that is
     not (or of the edge of the view) are not active. Measured positions also have ``velocity_noise``, the variance of
-    the error of a component of ``next_vel - vel``, from ``metadata["localisation"]``: ``position`` and ``velocity``,
-    errors of a component of both.
+    the error of a component of ``next_vel - vel``, from ``metadata["localisation"]``: ``position``, the
+    standard deviation of a coordinate, and ``velocity``, the autocovariance of a component's error, by lag in frames.
 
     Args:
         trajectories: at least one.
@@ -188,8 +188,11 @@ class TransitionDataset(Dataset):
 
     def _noise(self, traj: Trajectory) -> float:
         """Variance of the error of a component of a change of velocity."""
-        error = (traj.metadata or {}).get("localisation", {"position": 0.0, "velocity": 0.0})
-        return 2.0 * (error["position"] / self.dt if self.overdamped else error["velocity"]) ** 2
+        error = (traj.metadata or {}).get("localisation", {"position": 0.0, "velocity": [0.0]})
+        if self.overdamped:
+            return 2.0 * (error["position"] / self.dt) ** 2
+        memory = error["velocity"]  # those of velocities from windows that overlap are not independent
+        return 2.0 * (memory[0] - (memory[self.lag] if self.lag < len(memory) else 0.0))
 
     def _surrounded(self, traj: Trajectory, frame: int, pos: Tensor, next_pos: Tensor) -> Tensor:
         """Whether all that a particle can feel was seen at both times, ``[N]`` bool."""

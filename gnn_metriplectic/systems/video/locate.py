@@ -1,0 +1,154 @@
+"""Particles in frames by trackpy: choosing its parameters, finding, and linking into tracks.
+
+Crocker and Grier, J. Colloid Interface Sci. 179, 298 (1996); Allan et al., trackpy, doi:10.5281/zenodo.1213240.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+
+import numpy as np
+import pandas as pd
+
+from gnn_metriplectic.systems.video.film import INSTALL
+
+# frames that a process takes at a time
+_CHUNK = 20
+
+
+@dataclass(frozen=True)
+class Locating:
+    """Parameters of trackpy, in pixels; None where they are to be suggested.
+
+    Attributes:
+        diameter: odd, of a spot.
+        minmass: least brightness of a spot, summed over it.
+        separation: least distance of two spots; the diameter by default.
+        search_range: farthest that a particle goes from frame to frame.
+        memory: frames for which a particle may be lost.
+        dark: whether particles are dark on a bright ground.
+    """
+
+    diameter: int | None
+    minmass: float | None
+    separation: float | None
+    search_range: float | None
+    memory: int
+    dark: bool
+
+    def suggested(self, frame: np.ndarray) -> Locating:
+        """With what is missing chosen by a look at a frame.
+
+        Raises:
+            ValueError: a diameter that is even or too small, or a frame without particles.
+        """
+        diameter = suggest_diameter(frame) if self.diameter is None else self.diameter
+        if diameter < 3 or diameter % 2 == 0:
+            raise ValueError(f"diameter is {diameter} pixels; it must be odd and at least 3")
+        known = replace(self, diameter=diameter, separation=self.separation or float(diameter))
+        spots = known.spots(frame, minmass=self.minmass or 0.0)
+        if len(spots) == 0:
+            raise ValueError(
+                f"no particles found with diameter={diameter}, minmass={self.minmass or 0}, dark={self.dark}: look at a "
+                "frame, and try dark=true for particles darker than the ground, another diameter, or a smaller minmass"
+            )
+        minmass = self.minmass
+        if minmass is None:
+            minmass = suggest_minmass(spots["mass"].to_numpy())
+            spots = spots[spots["mass"] >= minmass]
+        reach = self.search_range or suggest_search_range(spots[["x", "y"]].to_numpy(), diameter)
+        return replace(known, minmass=float(minmass), search_range=float(reach))
+
+    def spots(self, frame: np.ndarray, *, minmass: float | None = None) -> pd.DataFrame:
+        """Spots of one frame: x, y, mass, size, signal, ep (the error that photon noise leaves in x and y)."""
+        return _trackpy().locate(
+            frame,
+            self.diameter,
+            minmass=self.minmass if minmass is None else minmass,
+            separation=self.separation,
+            invert=self.dark,
+            engine="python",
+        )
+
+
+def suggest_diameter(frame: np.ndarray) -> int:
+    """Odd diameter of the spots, from the width of the autocorrelation of a frame."""
+    from scipy.ndimage import gaussian_filter
+
+    values = frame.astype(np.float64)
+    values = gaussian_filter(values, 1.0) - gaussian_filter(values, max(frame.shape) / 20.0)
+    spectrum = np.abs(np.fft.rfft2(values - values.mean())) ** 2
+    correlation = np.fft.irfft2(spectrum, frame.shape)
+    profile = 0.5 * (correlation[0, : frame.shape[1] // 2] + np.resize(correlation[:, 0], frame.shape[1] // 2))
+    below = np.flatnonzero(profile < 0.5 * profile[0])
+    half = float(below[0]) if below.size else 3.0
+    sigma = half / (2.0 * np.log(2.0) ** 0.5)  # exp(-r² / 4σ²) of Gaussian spots
+    return int(2 * max(round(1.9 * sigma), 1) + 1)
+
+
+def suggest_minmass(masses: np.ndarray) -> float:
+    """Half of a faint particle, where particles are whatever has a tenth of the brightness of bright ones."""
+    bright = masses[masses > 0.1 * np.quantile(masses, 0.95)]
+    return 0.5 * float(np.quantile(bright, 0.05))
+
+
+def suggest_search_range(places: np.ndarray, diameter: int) -> float:
+    """0.4 of the usual distance to the nearest neighbour, at most two diameters."""
+    from scipy.spatial import cKDTree
+
+    if len(places) < 2:
+        return float(diameter)
+    nearest = cKDTree(places).query(places, k=2)[0][:, 1]
+    return float(min(0.4 * np.median(nearest), 2.0 * diameter))
+
+
+def locate(
+    frames: Iterable[np.ndarray], settings: Locating, advance: Callable[[int], None] | None = None
+) -> pd.DataFrame:
+    """Spots of all frames, on all cores: the columns of `Locating.spots` and ``frame``.
+
+    Raises:
+        ValueError: fewer than two frames, or no particle in any.
+    """
+    numbered = enumerate(frames)
+    found, count = [], 0
+    workers = os.cpu_count() or 1
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        while chunk := list(islice(numbered, _CHUNK * workers)):
+            found += pool.map(partial(_spots_of, settings), chunk, chunksize=max(len(chunk) // workers, 1))
+            count += len(chunk)
+            if advance is not None:
+                advance(count)
+    if count < 2:
+        raise ValueError(f"the film has {count} frame(s); a film is needed, to learn from its motion")
+    table = pd.concat(found, ignore_index=True)
+    if table.empty:
+        raise ValueError("no particles found in any frame: lower minmass, or try another diameter or dark=true")
+    return table
+
+
+def _spots_of(settings: Locating, item: tuple[int, np.ndarray]) -> pd.DataFrame:
+    number, frame = item
+    return settings.spots(frame).assign(frame=number)
+
+
+def link(spots: pd.DataFrame, settings: Locating) -> pd.DataFrame:
+    """The same rows with ``particle``, the number of the track."""
+    trackpy = _trackpy()
+    trackpy.quiet()
+    return trackpy.link(spots, settings.search_range, memory=settings.memory)
+
+
+def _trackpy():
+    try:
+        import trackpy
+    except ImportError as error:
+        raise FileNotFoundError(f"trackpy is not installed: {INSTALL}") from error
+    return trackpy
