@@ -127,6 +127,11 @@ def evaluate(
         if all(answer is not None for answer in answers):
             scores.update(mean_scores([answer.scores for answer in answers]))
             metrics["floor"].setdefault(name, {}).update(mean_scores([answer.floor for answer in answers]))
+        stirred = [outcome.stirring for outcome in outcomes[name]]
+        if all(part is not None for part in stirred):
+            scores.update(mean_scores([part.scores for part in stirred]))
+        if model.bath is not None:
+            scores["solvent_temperature"] = float(model.bath.temperature)
         if not metrics["entropy"]:
             metrics["entropy"] = entropy_diagnostics(model, runs[0], rollouts[0])
         scenarios[name] = {
@@ -136,6 +141,7 @@ def evaluate(
             "series": rollouts[0].series,
             "encoded_entropies": _encoded(model, runs[0], _picks(len(runs[0]))),
             "mechanics": answers[0],
+            "stirring": stirred[0],
         }
     first = next(iter(truths.values()))[0]
     terms = None

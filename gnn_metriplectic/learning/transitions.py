@@ -113,7 +113,13 @@ class TransitionDataset(Dataset):
             for k, t in enumerate(trajectories)
             for frame in range(len(t) - lag)
             for number in range(math.prod(self.grids[k]))
+            if t.present is None or self._teaches(t, frame)
         ]
+        if not self.starts:
+            raise ValueError(
+                f"no particle is seen at two times {lag} frames apart with all that is within {cutoff:g} of it: tracks "
+                "are too short for this lag, or the cutoff is too large for the view"
+            )
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -185,6 +191,13 @@ class TransitionDataset(Dataset):
             data.entropy = traj.entropies[frame][members].to(self.dtype)
             data.next_entropy = traj.entropies[frame + self.lag][members].to(self.dtype)
         return data
+
+    def _teaches(self, traj: Trajectory, frame: int) -> bool:
+        """Whether there is something to learn from the transition that begins at ``frame``."""
+        both = traj.present[frame] & traj.present[frame + self.lag]
+        places = (traj.positions[f].double() for f in (frame, frame + self.lag))
+        free = both if traj.prescribed is None else both & ~traj.prescribed
+        return bool((free & self._surrounded(traj, frame, *places)).any())
 
     def _noise(self, traj: Trajectory) -> float:
         """Variance of the error of a component of a change of velocity."""

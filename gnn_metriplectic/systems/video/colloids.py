@@ -6,7 +6,6 @@ rendered as a microscope would show a part of them. The unit of length is the us
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from gnn_metriplectic.systems.video.film import _libraries
 from gnn_metriplectic.systems.video.microscope import Microscope, score_tracking
 from gnn_metriplectic.systems.video.system import VideoSystem
 from gnn_metriplectic.systems.video.tracks import read_tracks
+from gnn_metriplectic.trajectory import write_trajectory
 
 INPUT = Path(__file__).parent.with_name("inputs") / "colloids.in"
 NAMES = ("SMALL", "LARGE", "NEEDLE")
@@ -90,9 +90,11 @@ class ColloidSystem:
         if not (folder / "film.tif").is_file():
             self.film(folder, seed, advance)
         video = self.video(folder)
-        video.generate(path, begin=begin, end=end, seed=seed, complete=complete, advance=advance)
-        if not (folder / "tracking_scores.json").is_file():
-            (folder / "tracking_scores.json").write_text(json.dumps(self.score(folder), indent=1))
+        table, record = video.track(folder, advance)
+        part = [round(share * self.frames) for share in (begin, end)]
+        traj = video.trajectory(table, record, *part, complete=complete)
+        traj.metadata["observed"] = self.score(folder)
+        write_trajectory(path, traj)
 
     def video(self, folder: Path) -> VideoSystem:
         """The film as one of anybody's."""
@@ -179,8 +181,22 @@ class ColloidSystem:
     def write_start(self, path: Path, places: np.ndarray, species: np.ndarray) -> None:
         """A LAMMPS data file."""
         lines = ["Colloids and a needle", "", f"{len(places)} atoms", "3 atom types", "", f"0 {self.length} xlo xhi"]
-        lines += [f"0 {self.height} ylo yhi", "-0.5 0.5 zlo zhi", "", "Masses", "", "1 1", "2 1", "3 1", "", "Atoms", ""]
-        lines += [f"{k} {s + 1} {x:.8f} {y:.8f} 0" for k, (s, (x, y)) in enumerate(zip(species, places, strict=True), 1)]
+        lines += [
+            f"0 {self.height} ylo yhi",
+            "-0.5 0.5 zlo zhi",
+            "",
+            "Masses",
+            "",
+            "1 1",
+            "2 1",
+            "3 1",
+            "",
+            "Atoms",
+            "",
+        ]
+        lines += [
+            f"{k} {s + 1} {x:.8f} {y:.8f} 0" for k, (s, (x, y)) in enumerate(zip(species, places, strict=True), 1)
+        ]
         path.write_text("\n".join(lines) + "\n")
 
     def write_table(self, path: Path) -> None:

@@ -5,21 +5,13 @@ Crocker and Grier, J. Colloid Interface Sci. 179, 298 (1996); Allan et al., trac
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
-from itertools import islice
 
 import numpy as np
 import pandas as pd
 
 from gnn_metriplectic.systems.video.film import INSTALL
-
-# frames that a process takes at a time
-_CHUNK = 20
 
 
 @dataclass(frozen=True)
@@ -55,8 +47,8 @@ class Locating:
         spots = known.spots(frame, minmass=self.minmass or 0.0)
         if len(spots) == 0:
             raise ValueError(
-                f"no particles found with diameter={diameter}, minmass={self.minmass or 0}, dark={self.dark}: look at a "
-                "frame, and try dark=true for particles darker than the ground, another diameter, or a smaller minmass"
+                f"no particles found with diameter={diameter}, minmass={self.minmass or 0}, dark={self.dark}: look at "
+                "a frame, and try dark=true for particles darker than the ground, another diameter, or less minmass"
             )
         minmass = self.minmass
         if minmass is None:
@@ -111,32 +103,22 @@ def suggest_search_range(places: np.ndarray, diameter: int) -> float:
 def locate(
     frames: Iterable[np.ndarray], settings: Locating, advance: Callable[[int], None] | None = None
 ) -> pd.DataFrame:
-    """Spots of all frames, on all cores: the columns of `Locating.spots` and ``frame``.
+    """Spots of all frames: the columns of `Locating.spots` and ``frame``.
 
     Raises:
         ValueError: fewer than two frames, or no particle in any.
     """
-    numbered = enumerate(frames)
-    found, count = [], 0
-    workers = os.cpu_count() or 1
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        while chunk := list(islice(numbered, _CHUNK * workers)):
-            found += pool.map(partial(_spots_of, settings), chunk, chunksize=max(len(chunk) // workers, 1))
-            count += len(chunk)
-            if advance is not None:
-                advance(count)
-    if count < 2:
-        raise ValueError(f"the film has {count} frame(s); a film is needed, to learn from its motion")
+    found = []
+    for number, frame in enumerate(frames):
+        found.append(settings.spots(frame).assign(frame=number))
+        if advance is not None:
+            advance(number)
+    if len(found) < 2:
+        raise ValueError(f"the film has {len(found)} frame(s); a film is needed, to learn from its motion")
     table = pd.concat(found, ignore_index=True)
     if table.empty:
         raise ValueError("no particles found in any frame: lower minmass, or try another diameter or dark=true")
     return table
-
-
-def _spots_of(settings: Locating, item: tuple[int, np.ndarray]) -> pd.DataFrame:
-    number, frame = item
-    return settings.spots(frame).assign(frame=number)
 
 
 def link(spots: pd.DataFrame, settings: Locating) -> pd.DataFrame:

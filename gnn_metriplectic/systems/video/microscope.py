@@ -31,7 +31,7 @@ class Microscope:
     read_noise: float = 1.0
 
     def frame(self, places: np.ndarray, species: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """A picture ``[height, width]`` uint8 of particles at ``places`` ``[n, 2]``, in pixels from the corner's centre."""
+        """A picture ``[height, width]`` uint8 of particles at ``places`` ``[n, 2]`` (x, y), in pixels."""
         picture = np.full((self.height, self.width), float(self.ground))
         reach = int(np.ceil(4.5 * max(self.spread)))
         offsets = np.arange(-reach, reach + 1)
@@ -43,7 +43,9 @@ class Microscope:
             spots = [np.exp(-((offsets - (p - c)[:, None]) ** 2) / (2.0 * sigma**2)) for p, c in
                      ((points[:, d], corner[:, d]) for d in range(2))]  # fmt: skip
             rows, columns = (corner[:, d, None] + offsets for d in (1, 0))
-            inside = ((rows >= 0) & (rows < self.height))[:, :, None] & ((columns >= 0) & (columns < self.width))[:, None]
+            inside = ((rows >= 0) & (rows < self.height))[:, :, None] & ((columns >= 0) & (columns < self.width))[
+                :, None
+            ]
             values = peak * spots[1][:, :, None] * spots[0][:, None, :]
             index = rows.clip(0, self.height - 1)[:, :, None] * self.width + columns.clip(0, self.width - 1)[:, None]
             picture += np.bincount(index[inside], values[inside], self.width * self.height).reshape(picture.shape)

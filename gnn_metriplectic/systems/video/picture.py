@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 def draw_tracking(path: Path, frame: np.ndarray | None, table: pd.DataFrame, record: dict[str, Any]) -> None:
     """Write a PNG: first frame with what was found in it, particles a frame, fractions of pixels, brightness.
 
-    Positions have no preferred fraction of a pixel: a histogram with a dip or peak tells that the diameter is too small.
+    Positions have no preferred fraction of a pixel: a dip in its histogram tells of too small a diameter.
     """
     figure = Figure(figsize=(12, 7.5), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1.8, 1.0]), None

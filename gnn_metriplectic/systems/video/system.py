@@ -63,7 +63,7 @@ class VideoSystem:
     mass: float | list[float]
     temperature: float | None
 
-    # all cores find particles, once
+    # the film is tracked once
     serial: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -107,7 +107,7 @@ class VideoSystem:
     def track(self, folder: Path, advance: Callable[[float, str], None]) -> tuple[pd.DataFrame, dict[str, Any]]:
         """The tracks in pixels and what is known of them, found where ``folder`` does not hold them yet.
 
-        The record holds ``frames``, ``view`` (width and height), ``locating`` (the parameters in use), ``counts`` and
+        The record holds ``frames``, ``view`` (two corners), ``locating`` (the parameters in use), ``counts`` and
         ``error``, that of a coordinate in pixels.
         """
         kept, about = folder / "tracks.csv", folder / "tracking.json"
@@ -117,21 +117,22 @@ class VideoSystem:
         if self.tracks is not None:
             table = read_tracks(self.tracks)
             table["frame"] -= table["frame"].min()
-            frames, view = int(table["frame"].max()) + 1, table[["x", "y"]].max().tolist()
+            frames = int(table["frame"].max()) + 1
+            view = [table[["x", "y"]].min().tolist(), table[["x", "y"]].max().tolist()]
             if frames < 2:
                 raise ValueError(f"{self.tracks} has one frame; tracks are needed, to learn from their motion")
         else:
             frame = next(read_film(self.film))
             locating = self.locating(frame)
-            total = [0]
-
-            def told(count: int) -> None:
-                total[0] = count
-                advance(min(count / 1000.0, 1.0), f"frame {count}")
-
-            spots = locate(read_film(self.film), locating, told)
+            # how long a film is, its end tells
+            spots = locate(read_film(self.film), locating, lambda n: advance(n / (n + 500.0), f"tracking frame {n}"))
             table = link(spots, locating)
-            frames, view = total[0], [frame.shape[1] - 1.0, frame.shape[0] - 1.0]
+            # spots are only found where all of them is in the picture
+            rim = locating.diameter // 2
+            frames, view = (
+                int(spots["frame"].max()) + 1,
+                [[rim, rim], [frame.shape[1] - 1.0 - rim, frame.shape[0] - 1.0 - rim]],
+            )
         longest = int(table["particle"].value_counts().max())
         least = 3 if self.overdamped else self.window
         positions, seen, _, _ = fill(table, 0, frames, min(least, longest))
@@ -162,19 +163,23 @@ class VideoSystem:
         self, table: pd.DataFrame, record: dict[str, Any], first: int, last: int, *, complete: bool
     ) -> Trajectory:
         """Frames ``first`` to ``last - 1`` of the tracks in units of length and time; errors as in `generate`."""
-        least = 2 if self.overdamped else self.window
-        if last - first < max(least, 3):
-            raise ValueError(f"frames {first} to {last} are too few for velocities over {least}: give a longer film")
-        positions, seen, numbers, alive = fill(table, first, last, least)
+        # without inertia velocities are for looking at, and displacements are learned from
+        window, order = (3, 1) if self.overdamped else (self.window, self.order)
+        if last - first < window:
+            raise ValueError(
+                f"frames {first} to {last} of {record['frames']} are fewer than the {window} that give velocities: "
+                "give a longer film"
+            )
+        positions, seen, numbers, alive = fill(table, first, last, 2 if self.overdamped else window)
         if complete:
             whole = alive[[0, -1]].all(axis=0)
             if whole.sum() < 2:
                 raise ValueError(
-                    f"{int(whole.sum())} tracks last from frame {first} to {last}: take a shorter test (system.test), a "
-                    "larger memory, or a larger search_range"
+                    f"{int(whole.sum())} tracks last from frame {first} to {last}: take a shorter test (system.test), "
+                    "a larger memory, or a larger search_range"
                 )
             positions, seen, numbers = positions[:, whole], seen[:, whole], numbers[whole]
-        velocities, known, spread = smooth(positions, seen, self.window, self.order, self.frame_time)
+        velocities, known, spread = smooth(positions, seen, window, order, self.frame_time)
         positions, velocities, error = (self.pixel * x for x in (positions, velocities, record["error"]))
         kinds = None
         if self.species > 1:
@@ -185,7 +190,7 @@ class VideoSystem:
         prescribed = np.zeros(len(numbers), dtype=bool)
         if self.prescribed is not None:
             prescribed |= kinds == self.prescribed
-        view = self.pixel * np.array([[0.0, 0.0], record["view"]])
+        view = self.pixel * np.array(record["view"])
         if complete and self.edge > 0:
             near = np.minimum(positions[0] - view[0], view[1] - positions[0]).min(axis=1) < self.edge
             prescribed |= near
