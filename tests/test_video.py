@@ -12,13 +12,14 @@ import pytest
 import tifffile
 import torch
 from helpers import SILENT, run_command
+from omegaconf import OmegaConf
 
 import gnn_metriplectic as gm
 from gnn_metriplectic.analysis.rearrangement import d2min
 from gnn_metriplectic.analysis.transport import msd
 from gnn_metriplectic.geometry import Box
 from gnn_metriplectic.learning.transitions import TransitionDataset
-from gnn_metriplectic.systems.video import VideoSystem
+from gnn_metriplectic.systems.video import ColloidSystem, VideoSystem
 from gnn_metriplectic.systems.video.film import read_film
 from gnn_metriplectic.systems.video.locate import Locating, link
 from gnn_metriplectic.systems.video.microscope import Microscope, score_tracking
@@ -27,8 +28,8 @@ from gnn_metriplectic.systems.video.tracks import fill, localisation_error, read
 SCALE = {"pixel": 0.1, "frame_time": 1.0 / 24.0, "length_unit": "um", "time_unit": "s"}
 DEFAULTS = {
     **SCALE, "diameter": 9, "minmass": None, "separation": None, "search_range": None, "memory": 3, "dark": True,
-    "species": 1, "prescribed": None, "edge": 0.0, "overdamped": True, "window": 7, "order": 3, "mass": 1.0,
-    "temperature": 1.0,
+    "species": 1, "prescribed": None, "edge": 0.0, "edge_window": 41, "overdamped": True, "window": 7, "order": 3,
+    "mass": 1.0, "temperature": 1.0,
 }  # fmt: skip
 
 
@@ -265,6 +266,27 @@ def test_linking_follows_particles_over_a_gap():
     spots = pd.DataFrame(rows, columns=["frame", "x", "y"])
     linked = link(spots, Locating(5, 0.0, 5.0, 2.0, 3, dark=False))
     assert linked["particle"].nunique() == 2
+
+
+def small_film(**changes) -> ColloidSystem:
+    """The built-in film with a small view and few frames."""
+    path = Path(__file__).parents[1] / "conf" / "system" / "colloids.yaml"
+    settings = OmegaConf.to_container(OmegaConf.load(path))["parameters"]
+    small = {"length": 14.0, "height": 12.0, "view": [11.0, 9.0], "beads": 4, "settling": 1.0, "frames": 16}
+    return ColloidSystem(**{**settings, **small, **changes})
+
+
+def test_the_built_in_film_is_tracked_as_it_is(tmp_path):
+    system = small_film()
+    system.generate(tmp_path / "train" / "film_0.h5", begin=0.0, end=1.0, seed=1)
+    traj = gm.read_trajectory(tmp_path / "train" / "film_0.h5")
+    found = traj.metadata["observed"]
+    assert min(found["recall"], found["precision"]) > 0.98
+    assert found["error"] < 0.1
+    assert traj.metadata["tracking"]["error"] == pytest.approx(found["error"], rel=0.3)
+    assert int((traj.species == 2).sum()) == 4
+    assert torch.equal(traj.prescribed, traj.species == 2), "the needle"
+    assert torch.bincount(traj.species)[:2].min() > 20
 
 
 def train_on_tracers(monkeypatch, folder: Path, *, count: int, frames: int, size: tuple[int, int], steps: int):

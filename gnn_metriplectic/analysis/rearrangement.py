@@ -60,7 +60,7 @@ class Drive:
         # a long transform finds frequencies between those of the length
         padded = 16 * len(place)
         spectrum = np.abs(np.fft.rfft(place * np.hanning(len(place)), padded))
-        return cls(mask, float(np.fft.rfftfreq(padded, traj.dt)[spectrum.argmax()]))
+        return cls(mask, float(np.fft.rfftfreq(padded, traj.dt)[1 + spectrum[1:].argmax()]))
 
     def periods(self, traj: Trajectory) -> int:
         """Frames of the whole periods that a trajectory holds; all of them if none."""

@@ -36,6 +36,8 @@ class VideoSystem:
         species: number of sizes to tell apart.
         prescribed: the species whose motion is imposed, such as a needle's, or None.
         edge: particles of a test within this length of the edge of the view follow their tracks.
+        edge_window: frames over which these are smoothed: their thermal motion, which does not answer to that of a
+            model, would heat it.
         overdamped: whether frames do not resolve inertia.
         window, order: frames and degree of the polynomials whose slopes are the velocities.
         mass: of a particle, or of each species.
@@ -57,6 +59,7 @@ class VideoSystem:
     species: int
     prescribed: int | None
     edge: float
+    edge_window: int
     overdamped: bool
     window: int
     order: int
@@ -193,6 +196,17 @@ class VideoSystem:
         view = self.pixel * np.array(record["view"])
         if complete and self.edge > 0:
             near = np.minimum(positions[0] - view[0], view[1] - positions[0]).min(axis=1) < self.edge
+            near &= ~prescribed
+            if near.any():
+                if last - first < self.edge_window:
+                    raise ValueError(
+                        f"edge_window is {self.edge_window} frames and the test has {last - first}: take a smaller one"
+                    )
+                whole = np.ones_like(seen[:, near])
+                positions[:, near], velocities[:, near] = (
+                    smooth(positions[:, near], whole, self.edge_window, order, self.frame_time, slope=slope)[0]
+                    for slope in (0, 1)
+                )
             prescribed |= near
         metadata: dict[str, Any] = {
             "system": "video",

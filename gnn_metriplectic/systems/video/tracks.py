@@ -155,7 +155,7 @@ def localisation_error(positions: np.ndarray, seen: np.ndarray, *, overdamped: b
 
 
 def smooth(
-    positions: np.ndarray, seen: np.ndarray, window: int, order: int, dt: float
+    positions: np.ndarray, seen: np.ndarray, window: int, order: int, dt: float, *, slope: int = 1
 ) -> tuple[np.ndarray, np.ndarray, list[float]]:
     """Velocities by fits of polynomials to sightings in a sliding window (Savitzky and Golay).
 
@@ -163,6 +163,7 @@ def smooth(
         positions, seen: ``[T, N, 2]`` and ``[T, N]``.
         window, order: odd number of frames, and degree.
         dt: time between frames.
+        slope: 0 for smooth positions in place of velocities.
 
     Returns:
         velocities ``[T, N, 2]``; whether all the window was seen ``[T, N]``; and the autocovariance at lags from 0
@@ -170,11 +171,11 @@ def smooth(
     """
     from scipy.signal import savgol_coeffs, savgol_filter
 
-    velocities = savgol_filter(positions, window, order, deriv=1, delta=dt, axis=0, mode="interp")
+    velocities = savgol_filter(positions, window, order, deriv=slope, delta=dt, axis=0, mode="interp")
     half = window // 2
     known = np.zeros_like(seen)
     known[half : len(seen) - half] = np.lib.stride_tricks.sliding_window_view(seen, window, axis=0).all(axis=-1)
-    weights = savgol_coeffs(window, order, deriv=1, delta=dt)
+    weights = savgol_coeffs(window, order, deriv=slope, delta=dt)
     spread = np.correlate(weights, weights, mode="full")[window - 1 :]
     return velocities, known, spread.tolist()
 
