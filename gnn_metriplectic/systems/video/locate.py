@@ -13,6 +13,8 @@ import pandas as pd
 
 from gnn_metriplectic.systems.video.film import INSTALL
 
+_TRY = "look at a frame, and try dark=true for particles darker than the ground, another diameter, or less minmass"
+
 
 @dataclass(frozen=True)
 class Locating:
@@ -46,14 +48,13 @@ class Locating:
         known = replace(self, diameter=diameter, separation=self.separation or float(diameter))
         spots = known.spots(frame, minmass=self.minmass or 0.0)
         if len(spots) == 0:
-            raise ValueError(
-                f"no particles found with diameter={diameter}, minmass={self.minmass or 0}, dark={self.dark}: look at "
-                "a frame, and try dark=true for particles darker than the ground, another diameter, or less minmass"
-            )
+            raise ValueError(f"no particles found with diameter={diameter} and minmass={self.minmass or 0}; {_TRY}")
         minmass = self.minmass
         if minmass is None:
-            minmass = suggest_minmass(spots["mass"].to_numpy())
+            minmass = suggest_minmass(frame, spots["mass"].to_numpy(), diameter)
             spots = spots[spots["mass"] >= minmass]
+            if spots.empty:
+                raise ValueError(f"no particles found: all spots of {diameter} pixels are as faint as noise; {_TRY}")
         reach = self.search_range or suggest_search_range(spots[["x", "y"]].to_numpy(), diameter)
         return replace(known, minmass=float(minmass), search_range=float(reach))
 
@@ -84,10 +85,19 @@ def suggest_diameter(frame: np.ndarray) -> int:
     return int(2 * max(round(1.9 * sigma), 1) + 1)
 
 
-def suggest_minmass(masses: np.ndarray) -> float:
-    """Half of a faint particle, where particles are whatever has a tenth of the brightness of bright ones."""
-    bright = masses[masses > 0.1 * np.quantile(masses, 0.95)]
-    return 0.5 * float(np.quantile(bright, 0.05))
+def suggest_minmass(frame: np.ndarray, masses: np.ndarray, diameter: int) -> float:
+    """Half of a faint particle, but twice what noise alone adds up to over a spot.
+
+    The noise of a pixel is told by second differences in both directions, which no picture has (Immerkær, Comput. Vis.
+    Image Underst. 64, 300, 1996); trackpy's smoothing leaves 1 / 2√π of it.
+    """
+    values = frame.astype(np.float64)
+    for axis in (0, 1):
+        values = np.diff(values, 2, axis=axis)
+    pixel = np.median(np.abs(values)) / (0.6745 * 6.0)
+    noise = 0.25 * np.pi * diameter**2 * pixel / (2.0 * np.pi**0.5)
+    real = masses[masses > 2.0 * noise]
+    return max(2.0 * noise, 0.5 * float(np.quantile(real, 0.05)) if len(real) else 0.0)
 
 
 def suggest_search_range(places: np.ndarray, diameter: int) -> float:

@@ -147,7 +147,7 @@ class VideoSystem:
             "tracks": int(table["particle"].nunique()),
             "longest": longest,
             "error": localisation_error(positions, seen, overdamped=self.overdamped),
-            "error_of_photons": float(np.sqrt((table["ep"] ** 2).mean())) if "ep" in table else None,
+            "error_of_photons": float(table["ep"].median()) if "ep" in table else None,
         }
         folder.mkdir(parents=True, exist_ok=True)
         draw_tracking(folder / "tracking.png", frame, table, record)
