@@ -132,13 +132,16 @@ def evaluate(
             scores.update(mean_scores([part.scores for part in stirred]))
         if model.bath is not None:
             scores["solvent_temperature"] = float(model.bath.temperature)
+        if model.is_overdamped:  # the velocities of its frames are displacements
+            for part in (scores, metrics["floor"].get(name, {})):
+                part.update({key: None for key in part if key == "vacf" or key.startswith("kinetic_temperature")})
         if not metrics["entropy"]:
             metrics["entropy"] = entropy_diagnostics(model, runs[0], rollouts[0])
         scenarios[name] = {
             "truth": runs,
             "model": [r.run for r in rollouts],
             "curves": {"truth": truth, "model": learned},
-            "series": rollouts[0].series,
+            "series": rollouts[0].series if model.bath is None else None,
             "encoded_entropies": _encoded(model, runs[0], _picks(len(runs[0]))),
             "mechanics": answers[0],
             "stirring": stirred[0],
