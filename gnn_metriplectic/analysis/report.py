@@ -168,8 +168,9 @@ def _scenario(name: str, given: Mapping[str, Any], metrics: Mapping[str, Any], f
             pictures.insert(1, _image(plots.plot_hysteresis(answer.truth, answer.model), "stress against strain"))
     stirred = given.get("stirring")
     if stirred is not None:
+        # maps need the whole width
+        table += _image(plots.plot_rearrangements(stirred.place, stirred.rearranged, stirred.free), "rearrangements")
         pictures = [
-            _image(plots.plot_rearrangements(stirred.place, stirred.rearranged, stirred.free), "rearrangements"),
             _image(plots.plot_flow_profile(stirred.distance, stirred.flow), "flow profile"),
             *pictures,
         ]
