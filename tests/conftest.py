@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gnn_metriplectic.geometry import Box, Reference, neighbor_pairs
-from gnn_metriplectic.models import MetriplecticModel, Scales, State, build_model
+from gnn_metriplectic.models import MetriplecticModel, ParticleModel, Scales, State, build_model
 from gnn_metriplectic.terms import (
     DeformationGradient,
     HookeanShear,
@@ -73,8 +73,7 @@ def hookean_solid(dimension: int, *, mass: float | list[float] = 1.0, pair_strai
     )
 
 
-def learned_settings(dimension: int, mass: float | list[float] = 1.0, entropy: str = "encoded") -> dict:
-    """Settings of a small learned model."""
+def _common(dimension: int, mass: float | list[float]) -> dict:
     scales = Scales(energy=1.0, volume=0.3, speed=1.0, increment=0.1, neighbors=8.0, mass=1.0, entropy=1.0)
     return {
         "dimension": dimension,
@@ -82,9 +81,17 @@ def learned_settings(dimension: int, mass: float | list[float] = 1.0, entropy: s
         "dt": 0.01,
         "mass": mass,
         "learn_mass": False,
-        "entropy": entropy,
+        "entropy": "encoded",
         "scales": scales.to_dict(),
-        "kernel": {"width": 8, "depth": 2},
+    }
+
+
+def learned_settings(dimension: int, mass: float | list[float] = 1.0, entropy: str = "encoded") -> dict:
+    """Settings of a small learned model."""
+    return {
+        **_common(dimension, mass),
+        "entropy": entropy,
+        "kernel": {"width": 8},
         "equation_of_state": {"width": 8},
         "friction": {"width": 8, "depth": 2, "rank": 3},
         "encoder": {"width": 8, "hops": 2},
@@ -97,7 +104,7 @@ def learned_model(dimension: int, *, mass: float | list[float] = 1.0, seed: int 
         torch.manual_seed(seed)
         model = build_model(**learned_settings(dimension, mass)).double()
         with torch.no_grad():
-            model.kernel.network.layers[-1].weight.mul_(5.0)
+            model.kernel.log_height.add_(1.2)
             model.friction.radial.network.layers[-1].weight.mul_(3.0)
             model.friction.squared_scale[2] *= 0.2
             state_law = model.equation_of_state
@@ -108,6 +115,32 @@ def learned_model(dimension: int, *, mass: float | list[float] = 1.0, seed: int 
                 state_law.species_shift.weight.mul_(0.3)
             model.encoder.mean.fill_(0.1)
             model.encoder.variance.fill_(0.5)
+    return model.requires_grad_(False)
+
+
+def dpd_settings(dimension: int, mass: float | list[float] = 1.0) -> dict:
+    """Settings of a small model of dissipative particle dynamics."""
+    terms = {"potential": {"width": 8, "depth": 2}, "friction": {"width": 8, "depth": 2}}
+    return {"kind": "dpd", **_common(dimension, mass), **terms}
+
+
+def gnn_settings(dimension: int, mass: float | list[float] = 1.0) -> dict:
+    """Settings of a small graph network."""
+    return {"kind": "gnn", **_common(dimension, mass), "network": {"width": 8, "hops": 2}}
+
+
+def baseline(settings: dict, seed: int = 0) -> ParticleModel:
+    """A baseline, its networks far from where they start."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = build_model(**settings).double()
+        with torch.no_grad():
+            last = [model.decoder[-1]] if settings["kind"] == "gnn" else []
+            if settings["kind"] == "dpd":
+                last = [part.network.layers[-1] for part in (model.kernel, model.friction)]
+            for layer in last:
+                layer.weight.mul_(10.0)
+                layer.bias.add_(0.5)
     return model.requires_grad_(False)
 
 
@@ -124,7 +157,7 @@ def learned_solid(dimension: int, measure: str = "deformation_gradient") -> Metr
         torch.manual_seed(0)
         model = build_model(**learned_solid_settings(dimension, measure)).double()
         with torch.no_grad():
-            model.kernel.network.layers[-1].weight.mul_(5.0)
+            model.kernel.log_height.add_(1.2)
             model.friction.radial.network.layers[-1].weight.mul_(3.0)
             model.friction.squared_scale.mul_(torch.tensor([1.0, 1.0, 1e-3]))
             volume, shear = model.equation_of_state, model.elastic

@@ -46,8 +46,10 @@ class AutogradKernel(DensityKernel):
         with torch.enable_grad():
             distance = traced(pairs.distance)
             rho = distance / learned.cutoff
-            log = learned.network(rho * rho, learned.shift(*ends)).squeeze(1)
-            value = learned.unit * torch.exp(log) * (1.0 - rho * rho).clamp(min=0.0) ** 2
+            hidden = (rho * rho).unsqueeze(1) * learned.log_rate.exp() + learned.bias
+            shift = learned.shift(*ends)
+            fall = torch.sigmoid(hidden if shift is None else hidden + shift) @ learned.log_height.exp()
+            value = learned.unit * torch.exp(learned.log_scale - fall) * (1.0 - rho * rho).clamp(min=0.0) ** 2
             return value, slope(value, distance)
 
     def at_zero(self, pairs: Pairs, species: Tensor | None = None) -> Tensor:

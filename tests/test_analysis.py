@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from gnn_metriplectic import analysis
+from gnn_metriplectic.analysis.conduction import temperature_wave
 from gnn_metriplectic.geometry.box import Box
 from gnn_metriplectic.trajectory import Trajectory
 
@@ -328,3 +329,19 @@ class TestReport:
         assert markup.count("data:image/webp") == 2
         assert len(page) < 6_000_000
         assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_temperature_wave_is_read_off_the_velocities():
+    # 20,000 particles at k_B T = 1 + 0.5 sin 2πx/L, the wave halved after half the run
+    generator = torch.Generator().manual_seed(1)
+    pos = 3.0 * torch.rand(20_000, 3, generator=generator, dtype=torch.float64)
+    wave = torch.sin(2.0 * torch.pi * pos[:, :1] / 3.0)
+    frames = []
+    for amplitude in (0.5, 0.5, 0.25, 0.25):
+        normal = torch.randn(pos.shape, generator=generator, dtype=torch.float64)
+        frames.append(0.7 + torch.sqrt((1.0 + amplitude * wave) / 2.0) * normal)
+    traj = Trajectory(pos.expand(4, -1, -1) + 3.0, torch.stack(frames), box=Box.cubic(3.0, 3), dt=0.1, mass=2.0)
+    # the error of a frame is √(4 / 3 N), 0.8 % of k_B T
+    assert temperature_wave(traj, stretches=2) == pytest.approx([0.5, 0.25], abs=0.03)
+    with pytest.raises(ValueError, match="at least 20 frames, not 4"):
+        temperature_wave(traj)

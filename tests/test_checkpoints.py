@@ -281,6 +281,41 @@ def test_going_on_with_other_settings_is_refused(gas, trained, changes, named):
     assert contents(trained[0]) == kept
 
 
+class FirstWeights(Callback):
+    """The weights from which a training sets out."""
+
+    def on_train_start(self, trainer, pl_module) -> None:
+        self.weights = {name: value.clone() for name, value in pl_module.state_dict().items()}
+
+
+def test_a_training_starts_from_the_weights_of_another_with_other_data_and_lag(gas, trained, tmp_path):
+    first, before = FirstWeights(), trained[0] / "best.ckpt"
+    settings = {**FIT, "lag": 2, "substeps": 2}
+    model = gm.fit(gas[:50], start_from=before, out=tmp_path, callbacks=[first], seed=9, **settings)
+    assert same(first.weights, read_checkpoint(before)["state_dict"])
+    assert not same(model.state_dict(), gm.load(before).state_dict())
+    assert model.dt == pytest.approx(gas.dt)
+    content = read_checkpoint(tmp_path / "last.ckpt")
+    assert content["global_step"] == STEPS
+    assert content["hyper_parameters"]["provenance"]["start_from"] == str(before)
+    assert (
+        content["hyper_parameters"]["model"]["scales"] == read_checkpoint(before)["hyper_parameters"]["model"]["scales"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"cutoff": 0.19}, "cutoff 0.2 there and 0.19 here"),
+        ({"terms": {"friction": {"width": 8}}}, "friction .*'width': 32.* there"),
+        ({"kind": "gnn"}, "kind metriplectic there and gnn here"),
+    ],
+)
+def test_a_training_cannot_start_from_another_model(gas, trained, changes, named):
+    with pytest.raises(ValueError, match=rf"cannot start from .*best\.ckpt, whose model is another .*{named}"):
+        gm.fit(gas, start_from=trained[0] / "best.ckpt", **{**FIT, **changes})
+
+
 def test_going_on_needs_a_readable_checkpoint(gas, trained, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"last\.ckpt does not exist: there is nothing to continue"):
         gm.fit(gas, out=tmp_path, ckpt_path="last", **FIT)

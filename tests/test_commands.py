@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import signal
+import struct
 import subprocess
 import sys
 import zipfile
@@ -289,7 +290,10 @@ def test_settings_that_do_not_exist_or_lack_are_named_before_anything_is_written
         (("optimizer.steps=7",), "steps is 7; it must be a multiple of steps_per_epoch, 4"),
         (("model.cutoff=0.3",), "over half the box"),
         (("+trainer.max_epochs=3",), "max_epochs"),
-        (("+model.lagg=3",), "model has no setting lagg; known to the training: cutoff, lag, substeps, mass, entropy,"),
+        (
+            ("+model.lagg=3",),
+            "model has no setting lagg; known to the training: kind, cutoff, lag, substeps, mass,",
+        ),
         (("+model.seed=3",), "model has no setting seed"),
         (("optimizer.lr=-1",), "lr is -1; it must be a positive number"),
         (("ckpt_path=last",), "last.ckpt does not exist: there is nothing to continue"),
@@ -319,17 +323,68 @@ def test_an_experiment_of_the_users_own_folder_is_found(trained, tmp_path, monke
     assert (model.cutoff, model.dt) == (0.19, pytest.approx(2 * 1e-3))
 
 
-def test_wandb_works_without_a_server(trained, tmp_path, monkeypatch):
-    stub(monkeypatch)
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    settings = (*SMALL_TRAINING, f"data={trained / 'data'}", "logger=wandb", "out=run")
-    run_command(monkeypatch, tmp_path, "train", *settings)
-    (run,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
-    assert list(run.glob("*.wandb"))
+def records(path: Path) -> list:
+    """What an offline run would send to the server: protocol buffers in the blocks of a LevelDB log."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, place, found, parts = path.read_bytes(), 7, [], b""
+    assert data.startswith(b":W&B")
+    while place + 7 <= len(data):
+        if 32768 - place % 32768 < 7:  # too little of the block is left for a head
+            place += 32768 - place % 32768
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, place)
+        parts += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            found.append(Record())
+            found[-1].ParseFromString(parts)
+            parts = b""
+    return found
+
+
+def test_wandb_records_a_run_without_a_server(trained, tmp_path, monkeypatch):
     import wandb
 
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "staged"))
+    settings = (*SMALL_TRAINING, f"data={trained / 'data'}", "logger=wandb", "out=run")
+    run_command(monkeypatch, tmp_path, "train", *settings)
     assert wandb.run is None  # finished: a next training in this process has a run of its own
+    (run,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
+    (file,) = run.glob("*.wandb")
+    sent = records(file)
+    config = {
+        item.key or ".".join(item.nested_key): json.loads(item.value_json)
+        for record in sent
+        if record.HasField("config")
+        for item in record.config.update
+    }
+    assert config["config"]["optimizer"]["steps"] == 8
+    assert config["config"]["system"]["parameters"]["particles"] == 60
+    summary = {
+        ".".join(item.nested_key) or item.key: json.loads(item.value_json)
+        for record in sent
+        if record.HasField("summary")
+        for item in record.summary.update
+    }
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert summary["scores/rest/rdf"] == metrics["scores"]["rest"]["rdf"]
+    losses = [
+        json.loads(item.value_json)
+        for record in sent
+        if record.HasField("history")
+        for item in record.history.item
+        if (item.key or ".".join(item.nested_key)) == "val/loss"
+    ]
+    assert len(losses) == 2
+    (page,) = run.rglob("report*.html")
+    assert page.read_text().count("learned dynamics against the truth") == 1
+    (artifact,) = (record.artifact for record in sent if record.HasField("artifact"))
+    (content,) = artifact.manifest.contents
+    assert (artifact.type, list(artifact.aliases), content.path) == ("model", ["best"], "best.ckpt")
+    assert Path(content.local_path).read_bytes() == (tmp_path / "run" / "best.ckpt").read_bytes()
 
 
 def test_a_multirun_gives_each_job_its_own_folder(trained, tmp_path, monkeypatch):

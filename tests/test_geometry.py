@@ -8,8 +8,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from gnn_metriplectic.geometry import Box, VerletList, neighbor_pairs, neighbors, pair_normals, transition_pairs
+from gnn_metriplectic.geometry import (
+    Box,
+    Pairs,
+    VerletList,
+    neighbor_pairs,
+    neighbors,
+    pair_normals,
+    transition_pairs,
+)
 from gnn_metriplectic.geometry.noise import philox
+from gnn_metriplectic.geometry.partition import spatial_order
 
 BOXES = {
     "free plane": Box.free(2),
@@ -251,13 +260,36 @@ def test_pairs_along_a_trajectory_are_those_of_a_search_at_each_step(box):
     pos, listed = scatter(box), VerletList(box, CUTOFF)
     generator = torch.Generator().manual_seed(2)
     for step in range(40):
-        pairs, expected = listed.pairs(pos, 0.01 * step), neighbor_pairs(pos, box, CUTOFF, 0.01 * step)
+        (_, (pairs,)), expected = listed.pairs(pos, 0.01 * step), neighbor_pairs(pos, box, CUTOFF, 0.01 * step)
         assert torch.equal(pairs.index, expected.index)
         assert torch.equal(pairs.displacement, expected.displacement)
         assert (pairs.velocity_shift is None) == (expected.velocity_shift is None)
         pos = pos + 0.01 * torch.randn(pos.shape, generator=generator, dtype=torch.float64)
     # Lees-Edwards images move against each other whether particles do or not
     assert listed.searches == 40 if box.shear_rate else 1 < listed.searches < 20
+
+
+def test_blocks_of_pairs_hold_each_pair_once(box):
+    pos = scatter(box, spread=1.5)
+    expected = neighbor_pairs(pos, box, CUTOFF, 0.6)
+    partition, blocks = VerletList(box, CUTOFF, block=15).pairs(pos, 0.6)
+    assert len(blocks) > 3
+    pairs = Pairs.joined(blocks, partition.members, len(pos))
+    assert (pairs.index[0] < pairs.index[1]).all()
+    assert_same_pairs(as_dict(pairs), as_dict(expected))
+    values = torch.rand(len(pos), 3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    parts = [block.total(block.sum_of_ends(part)) for block, part in zip(blocks, partition.split(values), strict=True)]
+    torch.testing.assert_close(partition.total(parts), expected.total(expected.sum_of_ends(values)))
+
+
+def test_particles_near_in_order_are_near_in_space(box):
+    pos = scatter(box, count=2000, spread=3.0)
+    order = spatial_order(pos, box, 0.2)
+    assert torch.equal(order.sort().values, torch.arange(2000))
+    wrapped = box.wrap(pos)
+    # runs of 20 particles lie in a hundredth of the volume; cubes of so many are 0.2 (plane 0.1) of the edge wide
+    spread = wrapped[order].view(100, 20, -1).std(dim=1).mean() / wrapped.std()
+    assert spread < 0.4
 
 
 def test_a_list_of_pairs_names_the_particle_whose_position_is_not_finite():

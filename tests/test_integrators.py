@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import ideal_gas, learned_model, mismatch, pairs_of_state, scattered, tilted_box
+from conftest import TEMPERATURE, ideal_gas, learned_model, mismatch, pairs_of_state, scattered, tilted_box
 from invariants import conservation
 from torch import Tensor
 
@@ -222,7 +222,7 @@ class Ensemble:
 
     def held(self, frame: Frame) -> Frame:
         """The frame with the particles back in their places, so that no pair ends."""
-        return Frame(replace(frame.state, pos=self.pos), frame.configuration, frame.thermo, frame.step)
+        return frame._replace(state=replace(frame.state, pos=self.pos))
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 1.0, 2.0])
@@ -361,3 +361,37 @@ def test_pairs_of_a_frame_are_those_of_its_state():
     expected = pairs_of_state(model, frame.state, box, 0.3)
     assert torch.equal(frame.configuration.pairs.index, expected.index)
     assert mismatch(frame.configuration.pairs.displacement, expected.displacement) < 1e-12
+
+
+@SCHEMES
+@pytest.mark.parametrize("shear_rate", [0.0, 0.8], ids=["still", "sheared"])
+@pytest.mark.parametrize("make", [ideal_gas, learned_model], ids=["gas", "learned"])
+def test_blocks_of_pairs_change_no_trajectory(make, shear_rate, scheme):
+    model, box = make(3, mass=[0.5, 2.0]), Box.cubic(3.0, 3, shear_rate=shear_rate)
+    state = scattered(model, 60, box=box)
+    mask = torch.arange(60) < 3
+    outside = {
+        "prescribed": Prescribed(mask, lambda time: (state.pos[mask] + time * state.vel[mask], state.vel[mask])),
+        "thermostat": Thermostat(TEMPERATURE, 0.1),
+        "forcing": TaylorGreenForcing(amplitude=4.0, length=3.0),
+    }
+    pieces, whole = (scheme(model, box, 0.004, seed=5, block=block, **outside) for block in (40, 10_000))
+    frames = [integrator.start(state) for integrator in (pieces, whole)]
+    for _ in range(20):
+        frames = [integrator.step(frame) for integrator, frame in zip((pieces, whole), frames, strict=True)]
+    ours, expected = frames
+    assert len(ours.blocks.parts) > 5
+    assert len(expected.blocks.parts) == 1
+    assert whole.neighbors.searches > 1
+    for name in ("pos", "vel", "entropy"):
+        assert mismatch(getattr(ours.state, name), getattr(expected.state, name)) < 1e-10, name
+    assert mismatch(expected.state.vel, state.vel) > 0.1
+    assert float(total_energy(model, ours) / total_energy(model, expected)) == pytest.approx(1.0, abs=1e-10)
+
+
+@pytest.mark.parametrize("block", [40, 10_000])
+def test_species_that_the_model_does_not_know_are_an_error_in_blocks_too(block):
+    model, box = ideal_gas(3, mass=[0.5, 2.0]), Box.cubic(3.0, 3)
+    state = scattered(model, 60, box=box)
+    with pytest.raises(ValueError, match="species 2 is unknown"):
+        EnergyConserving(model, box, 0.004, block=block).start(replace(state, species=torch.arange(60) % 3))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import hookean_solid, ideal_gas, learned_model, learned_solid
+from conftest import baseline, dpd_settings, hookean_solid, ideal_gas, learned_model, learned_solid
 from invariants import ModelInvariants, SolidInvariants, StepLaws, StructureLaws, SymmetryLaws
 
 
@@ -38,6 +38,18 @@ class TestLearnedModelInSinglePrecision(SymmetryLaws):
     @pytest.fixture
     def model(self, dimension):
         return learned_model(dimension).float()
+
+
+class TestDissipativeParticleDynamics(ModelInvariants):
+    @pytest.fixture
+    def model(self, dimension):
+        return baseline(dpd_settings(dimension))
+
+
+class TestDissipativeParticleDynamicsOfTwoSpecies(ModelInvariants):
+    @pytest.fixture
+    def model(self, dimension):
+        return baseline(dpd_settings(dimension, [0.5, 2.0]), seed=1)
 
 
 class TestHookeanSolid(SolidInvariants):

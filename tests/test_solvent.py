@@ -14,7 +14,7 @@ from torch import Tensor
 import gnn_metriplectic as gm
 from gnn_metriplectic.dynamics import EnergyConserving, EulerMaruyama, Overdamped, Prescribed
 from gnn_metriplectic.geometry import Box
-from gnn_metriplectic.learning.likelihood import LIKELIHOODS, RESIDUALS
+from gnn_metriplectic.learning.likelihood import LIKELIHOODS
 from gnn_metriplectic.models import MetriplecticModel, State, build_model
 from gnn_metriplectic.terms import SolventBath
 
@@ -154,7 +154,7 @@ def test_lone_particles_diffuse(scheme):
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.3])
-@pytest.mark.parametrize("integrator", [*RESIDUALS, "overdamped"])
+@pytest.mark.parametrize("integrator", ["energy_conserving", "euler_maruyama", "overdamped"])
 def test_residuals_of_steps_are_white(integrator, noise):
     schemes = {"energy_conserving": EnergyConserving, "euler_maruyama": EulerMaruyama, "overdamped": Overdamped}
     # the work of forces in a step is little beside the heat of the solvent, as it is booked at the mean velocity
@@ -190,9 +190,9 @@ def test_without_inertia_velocities_are_not_part_of_the_state():
     assert torch.equal(model.encode(pairs, state.vel), model.encode(pairs, -3.0 * state.vel))
     assert float(model.kinetic_energy(state)) == 0.0
     assert not model.bath.log_temperature.requires_grad, "it is the unit of energy"
-    with pytest.raises(ValueError, match="integrator=overdamped"):
-        gm.simulate(model, state, box=Box.free(2), dt=0.01, steps=2)
-    with pytest.raises(ValueError, match="has it"):
+    with pytest.raises(ValueError, match="overdamped"):
+        gm.simulate(model, state, box=Box.free(2), dt=0.01, steps=2, integrator="energy_conserving")
+    with pytest.raises(ValueError, match="energy_conserving"):
         gm.simulate(ideal_gas(2).double(), state, box=Box.free(2), dt=0.01, steps=2, integrator="overdamped")
 
 

@@ -8,13 +8,18 @@ import pytest
 import torch
 from helpers import GAS, SerialPool, gas_system
 
+from gnn_metriplectic.geometry import neighbor_pairs
+from gnn_metriplectic.models import State
 from gnn_metriplectic.systems import SPLITS, ensure_dataset, read_split
 from gnn_metriplectic.systems.ideal_gas import SCENARIOS
 from gnn_metriplectic.trajectory import Trajectory, read_trajectory
 
 
-def generated(path, *, scenario: str = "self_diffusion", frames: int = 4, seed: int = 1, **changes) -> Trajectory:
-    gas_system(equilibration=2, **changes).generate(path, scenario=scenario, temperature=1.2, frames=frames, seed=seed)
+def generated(
+    path, *, scenario: str = "self_diffusion", frames: int = 4, seed: int = 1, conditions: dict | None = None, **changes
+) -> Trajectory:
+    options = {"scenario": scenario, "temperature": 1.2, "frames": frames, "seed": seed, **(conditions or {})}
+    gas_system(equilibration=2, **changes).generate(path, **options)
     return read_trajectory(path)
 
 
@@ -53,6 +58,32 @@ def test_shear_has_a_linear_profile_between_sliding_images(tmp_path):
     height, along = traj.positions[0, :, 1], traj.velocities[0, :, 0]
     slope = float(((height - height.mean()) * along).sum() / ((height - height.mean()) ** 2).sum())
     assert slope == pytest.approx(100.0, rel=0.05)
+
+
+def test_conditions_of_a_run_take_the_place_of_those_of_the_system(tmp_path):
+    dense = generated(tmp_path / "dense.h5", conditions={"density": 1.25})
+    assert (dense.num_particles, dense.box.lengths[0]) == (50, 0.45)
+    fast = generated(tmp_path / "fast.h5", scenario="shear", conditions={"shear_rate": 7.0})
+    assert fast.box.shear_rate == 7.0
+
+
+def test_conduction_begins_with_a_hot_and_a_cold_half(tmp_path):
+    # 400 particles: a mean over half of them has an error of 6 % (velocities) and 1 % (entropies, C = 30)
+    gas = {"particles": 400, "length": 1.0}
+    traj = generated(tmp_path / "gas.h5", scenario="conduction", frames=2, conditions={"contrast": 0.5}, **gas)
+    assert traj.velocities.sum(dim=1).abs().max() < 1e-10
+    law = gas_system(**gas).model()
+    state = State.from_frame(traj, 0, law)
+    temperature = law.temperature(state, neighbor_pairs(state.pos, traj.box, law.cutoff))
+    hot = traj.positions[0, :, 0] % 1.0 < 0.5
+    for half, expected in ((hot, 1.8), (~hot, 0.6)):
+        assert float(temperature[half].mean()) == pytest.approx(expected, rel=0.05)
+        assert float((traj.velocities[0, half] ** 2).mean()) == pytest.approx(expected, rel=0.25)
+
+
+def test_a_contrast_that_leaves_no_temperature_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"contrast is 1\.0; it must be from 0 to less than 1"):
+        generated(tmp_path / "gas.h5", scenario="conduction", conditions={"contrast": 1.0})
 
 
 def test_taylor_green_starts_at_rest_and_its_force_drives_a_flow(tmp_path):

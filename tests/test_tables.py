@@ -17,7 +17,7 @@ import gnn_metriplectic as gm
 from gnn_metriplectic.dynamics import INTEGRATORS, EnergyConserving
 from gnn_metriplectic.models.tables import Tables
 
-ENTROPY, VOLUME = (-8.0, 8.0), (0.02, 2.0)
+ENTROPY, VOLUME = (-8.0, 8.0), (0.02, 2.5)
 
 
 @cache

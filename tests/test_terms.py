@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from gnn_metriplectic.geometry import Pairs
 from gnn_metriplectic.terms import IdealGas, SDPDFriction
 from gnn_metriplectic.terms.entropy import negentropy
 from gnn_metriplectic.terms.friction import BULK, HEAT, SHEAR
+from gnn_metriplectic.transforms import transforming
 
 EXACT = TOLERANCE[torch.float64]
 MODELS = {
@@ -62,6 +64,15 @@ class TestKernel:
         value, slope = model.kernel(separate_pairs(distance, model.dimension), species_of(model, 100))
         assert mismatch(slope, torch.autograd.grad(value.sum(), distance)[0]) < EXACT
         assert (value > 0).all()
+
+    @torch.no_grad()
+    def test_value_falls_with_distance_whatever_the_weights(self, model):
+        random = torch.Generator().manual_seed(1)
+        for parameter in model.kernel.parameters():
+            parameter.add_(2.0 * torch.randn(parameter.shape, generator=random))
+        distance = torch.linspace(0.001, 0.999, 200, dtype=torch.float64)
+        _, slope = model.kernel(separate_pairs(distance, model.dimension), species_of(model, 400))
+        assert (slope < 0).all()
 
     def test_value_at_zero_is_the_limit_of_the_pair(self, model):
         pairs = separate_pairs(torch.tensor([1e-9], dtype=torch.float64), model.dimension)
@@ -187,6 +198,24 @@ class TestFriction:
         assert self.amplitudes(model, distance, temperature[:4], temperature[:4]).squared.abs().max() == 0
 
 
+@torch.no_grad()
+def test_friction_and_conduction_of_a_pair_are_bounded_whatever_the_weights():
+    friction = learned_model(3).friction
+    random = torch.Generator().manual_seed(1)
+    for parameter in friction.parameters():
+        parameter.mul_(10.0).add_(torch.randn(parameter.shape, generator=random))
+    pairs = separate_pairs(torch.linspace(0.0, 0.99, 400, dtype=torch.float64), 3)
+    temperature = friction.temperature_scale * torch.exp(3.0 * torch.randn(800, generator=random, dtype=torch.float64))
+    nothing = torch.zeros_like(temperature)
+    squared = friction(pairs, temperature, nothing, nothing + 1.0, nothing[:400]).squared
+    first, second = (temperature / friction.temperature_scale).view(-1, 2).unbind(dim=1)
+    power = torch.tensor([0.5, 0.5, 1.0], dtype=torch.float64)
+    largest = torch.exp(4.0 * friction.radial.most) * friction.squared_scale
+    share = squared / (largest * (first * second).unsqueeze(1) ** power)
+    assert (share <= 1.0).all()
+    assert share.max() > 0.1
+
+
 def test_shear_and_bulk_viscosity_of_sdpd_obey_their_bound():
     with pytest.raises(ValueError, match="bulk viscosity"):
         SDPDFriction(shear_viscosity=1.0, bulk_viscosity=1.7, conductivity=1.0)
@@ -283,3 +312,35 @@ def test_shrinking_all_entropies_but_outliers_costs_as_much_as_the_likelihood_ga
 def test_negentropy_is_differentiable():
     sample = torch.randn(40, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(negentropy, (sample,))
+
+
+def test_blocks_of_rows_change_no_value(model, monkeypatch):
+    count, generator = 50, torch.Generator().manual_seed(4)
+    pairs = separate_pairs(torch.rand(count, generator=generator, dtype=torch.float64), model.dimension)
+    entropy, volume = torch.rand(2, 2 * count, generator=generator, dtype=torch.float64) + 0.1
+    kinds = species_of(model, 2 * count)
+
+    def values() -> list[Tensor]:
+        thermo = model.equation_of_state(entropy, volume, kinds)
+        temperature, slope = thermo.temperature, model.kernel(pairs, kinds)[1]
+        friction = model.friction(pairs, temperature, 0.01 * temperature, volume, slope, kinds)
+        return [slope, *thermo, *friction]
+
+    with torch.no_grad():
+        whole = values()
+        monkeypatch.setattr("gnn_metriplectic.terms.rows.ROWS", 7)
+        pieces = values()
+    for ours, expected in zip(pieces, whole, strict=True):
+        assert mismatch(ours, expected) < EXACT
+
+
+def test_a_pytorch_that_does_not_tell_of_transforms_gives_the_same(model, monkeypatch):
+    pairs = separate_pairs(torch.linspace(0.1, 0.9, 10, dtype=torch.float64), model.dimension)
+    kinds = species_of(model, 20)
+    with torch.no_grad():
+        expected = model.kernel.volume(pairs, kinds)
+        monkeypatch.setattr("gnn_metriplectic.transforms.torch", SimpleNamespace(_C=None))
+        assert transforming()
+        ours = model.kernel.volume(pairs, kinds)
+    for a, b in zip(ours, expected, strict=True):
+        assert mismatch(a, b) < EXACT

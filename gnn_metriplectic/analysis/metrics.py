@@ -29,6 +29,11 @@ COLUMNS: tuple[tuple[str, str, str | None], ...] = (
 )
 
 
+def used_columns(metrics: Mapping[str, Any]) -> list[tuple[str, str, str | None]]:
+    """Those of `COLUMNS` that have a meaning for the model: any scenario has the key."""
+    return [c for c in COLUMNS if any(s.get(c[1]) is not None for s in metrics.get("scores", {}).values())]
+
+
 def write_metrics(path: str | os.PathLike[str], metrics: Mapping[str, Any]) -> None:
     """Write ``metrics`` as JSON, under a temporary name first, so that a reader never sees half a file.
 
@@ -50,7 +55,7 @@ def print_table(metrics: Mapping[str, Any], console: Console | None = None) -> N
 
     RDF, MSD and VACF are relative errors (RRMSE), which need no line for the truth. Fits 80 columns.
     """
-    without_floor = []
+    without_floor, columns = [], used_columns(metrics)
     table = Table(
         title=f"Scores of {metrics.get('system', 'the model')}",
         title_justify="left",
@@ -58,16 +63,16 @@ def print_table(metrics: Mapping[str, Any], console: Console | None = None) -> N
         padding=(0, 0, 0, 1),
     )
     table.add_column("scenario", overflow="fold", min_width=12)
-    for heading, _, _ in COLUMNS:
+    for heading, _, _ in columns:
         table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
     for scenario, scores in metrics.get("scores", {}).items():
         floor, errors = floor_of(metrics, scenario), scores.get("errors") or {}
-        model = [rounded(scores.get(key), errors.get(key)) for _, key, _ in COLUMNS]
-        spread = [f"±{_error(errors[key])}" if errors.get(key) else "" for _, key, _ in COLUMNS]
-        worst = {key: max(errors.get(key) or 0.0, errors.get(true) or 0.0) for _, key, true in COLUMNS}
-        truth = [rounded(scores.get(true), worst[key]) if true else "" for _, key, true in COLUMNS]
-        off = [deviation(scores.get(key), scores.get(true)) if true else "" for _, key, true in COLUMNS]
-        limit = [rounded(floor.get(key), (floor.get("errors") or {}).get(key), "") for _, key, _ in COLUMNS]
+        model = [rounded(scores.get(key), errors.get(key)) for _, key, _ in columns]
+        spread = [f"±{_error(errors[key])}" if errors.get(key) else "" for _, key, _ in columns]
+        worst = {key: max(errors.get(key) or 0.0, errors.get(true) or 0.0) for _, key, true in columns}
+        truth = [rounded(scores.get(true), worst[key]) if true else "" for _, key, true in columns]
+        off = [deviation(scores.get(key), scores.get(true)) if true else "" for _, key, true in columns]
+        limit = [rounded(floor.get(key), (floor.get("errors") or {}).get(key), "") for _, key, _ in columns]
         table.add_row(Text(scenario, style="bold"), *(Text(text, style="bold") for text in model))
         rows = {"  ± error": spread, "  truth": truth, "  deviation": off, "  floor": limit}
         for name, row in rows.items():

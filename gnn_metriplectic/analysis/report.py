@@ -15,12 +15,12 @@ from gnn_metriplectic.analysis.curves import Curves, as_list, curves
 from gnn_metriplectic.analysis.film import Colouring, film
 from gnn_metriplectic.analysis.mechanics import mechanics_rows
 from gnn_metriplectic.analysis.metrics import (
-    COLUMNS,
     deviation,
     error_text,
     floor_of,
     print_table,
     rounded,
+    used_columns,
     write_metrics,
 )
 from gnn_metriplectic.analysis.page import CSS
@@ -48,7 +48,7 @@ def write_report(
         metrics: as given to ``write_metrics``; lags and windows of the plots are those of its scores.
         scenarios: name -> ``{"truth": trajectories, "model": trajectories}``, and optionally
             ``"curves"``: ``{"truth": Curves, "model": Curves}``, to spare computing them again;
-            ``"series"``: ``time``, ``energy``, ``kinetic_energy`` ``[T]`` recorded in the rollout;
+            ``"series"``: ``time``, and with ``energy`` its ``kinetic_energy`` ``[T]``, recorded in the rollout;
             ``"encoded_entropies"``: entropies encoded from the truth, any shape, beside those of the rollout;
             ``"stirring"``: flow and rearrangements around a driven body, a `Stirring`;
             ``"mechanics"``: of a solid, its responses ``truth`` and ``model``, ``error`` and ``floor_error``.
@@ -100,7 +100,7 @@ def _duration(seconds: float) -> str:
 
 
 def _table(metrics: Mapping[str, Any]) -> str:
-    used = [c for c in COLUMNS if any(s.get(c[1]) is not None for s in metrics.get("scores", {}).values())]
+    used = used_columns(metrics)
     beside = "<small>model / truth</small>"
     head = "".join(f"<th>{escape(heading)}{beside if true else ''}</th>" for heading, _, true in used)
     rows = []
@@ -149,7 +149,7 @@ def _scenario(name: str, given: Mapping[str, Any], metrics: Mapping[str, Any], f
         _image(plots.plot_vacf(*pair, floor.get("vacf")), "velocity autocorrelation"),
     ]
     # a sheared boundary and prescribed particles do work
-    if given.get("series") and not truth[0].box.shear_rate and truth[0].prescribed is None:
+    if "energy" in (given.get("series") or {}) and not truth[0].box.shear_rate and truth[0].prescribed is None:
         pictures.append(_image(plots.plot_energy(given["series"]), "energy balance"))
     if model[0].entropies is not None:
         picture = plots.plot_entropy(model[0].entropies.numpy(), given.get("encoded_entropies"))

@@ -109,6 +109,12 @@ class DissipativeBracket:
         """β = (1 - k_B/C) / T, ``[N]``."""
         return (1.0 - self.k_B / self.thermo.heat_capacity) / self.thermo.temperature
 
+    @cached_property
+    def outer(self) -> Tensor:
+        """e eᵀ of each pair row by row, ``[E, D²]``."""
+        rows = self.pairs.direction.T
+        return (rows.unsqueeze(1) * rows.unsqueeze(0)).flatten(0, 1).T
+
     def friction_forces(self, relative: Tensor) -> Tensor:
         """Mean friction force F_ij on i of each pair, ``[E, D]``, at relative velocities ``[E, D]``."""
         return -apply_tensor(self.drag, self.pairs.direction, relative)
@@ -142,7 +148,7 @@ class DissipativeBracket:
             second: what j receives, where it is not the same.
         """
         parts = [
-            torch.cat([tensor[:, :1].T, (tensor[:, 1:] * self.pairs.outer).T]).T
+            torch.cat([tensor[:, :1].T, (tensor[:, 1:] * self.outer).T]).T
             for tensor in (first, second)
             if tensor is not None
         ]
@@ -172,8 +178,7 @@ class DissipativeBracket:
         # the kinetic energy that noise creates on each end is drawn half from each
         inverse_mass = self.pairs.sum_of_ends(1.0 / self.mass)
         heat = heat - 0.5 * self.k_B * self.trace(self.tensor) * inverse_mass
-        flow = self.heat_flow()
-        energy = self.pairs.total_of_ends(heat + flow, heat - flow)
+        energy = self.pairs.total(heat) + self.pairs.net(self.heat_flow())
         curvature = self.k_B / self.thermo.heat_capacity * self.pairs.total(self.heating(self.tensor, relative))
         temperature = self.thermo.temperature
         return self.pairs.net(forces) / self.mass.unsqueeze(1), (energy - curvature / temperature) / temperature

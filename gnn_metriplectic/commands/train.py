@@ -28,6 +28,7 @@ OUTSIDE_GROUPS = (
     "seed",
     "out",
     "ckpt_path",
+    "start_from",
     "trainer",
     "logger",
     "callbacks",
@@ -47,7 +48,7 @@ def main(config: DictConfig) -> float:
     training = {**_known(config, "model"), **_known(config, "optimizer")}
     started = time.monotonic()
     settings = plain(config.system)
-    data = ensure_dataset(settings, config.data, seed=config.data_seed)
+    data = ensure_dataset(settings, config.data, seed=config.data_seed, generate=rank_zero_only.rank == 0)
     generated = time.monotonic()
     train, validation = ([t for runs in read_split(data, s).values() for t in runs] for s in ("train", "validation"))
     try:
@@ -57,36 +58,54 @@ def main(config: DictConfig) -> float:
             seed=config.seed,
             out=out,
             ckpt_path=config.ckpt_path,
+            start_from=config.start_from,
             trainer=plain(config.trainer),
             logger=_logger(config, out),
             callbacks=[KeepConfig(config, out)],
             workers=config.workers,
             **training,
         )
+        if rank_zero_only.rank:
+            return float("nan")  # the first process scores
+        curve = learning_curve(read_checkpoint(last)) or {}
+        metrics = evaluate(
+            out / "best.ckpt",
+            read_split(data, "test"),
+            out,
+            system=settings["name"],
+            integrator=config.model.integrator,
+            seed=config.seed,
+            ground_truth=ground_truth(settings),
+            seconds={"generate": generated - started, "train": curve.get("wall_time", [float("nan")])[-1]},
+            **plain(config.system.scores),
+        )
+        if wandb.run is not None:
+            _publish(metrics, out)
     finally:
         wandb.finish()  # else the next job of a multirun would go on with this one's run
-    if rank_zero_only.rank:
-        return float("nan")  # the first process scores
-    curve = learning_curve(read_checkpoint(last)) or {}
-    metrics = evaluate(
-        out / "best.ckpt",
-        read_split(data, "test"),
-        out,
-        system=settings["name"],
-        integrator=config.model.integrator,
-        seed=config.seed,
-        ground_truth=ground_truth(settings),
-        seconds={"generate": generated - started, "train": curve.get("wall_time", [float("nan")])[-1]},
-        **plain(config.system.scores),
-    )
     print_table(metrics)
     for what, file in (("checkpoint", "best.ckpt"), ("scores", "metrics.json"), ("report", "report.html")):
         print(f"{what:12}{out / file}")
     return min(curve.get("val", [float("nan")]))
 
 
+def _publish(metrics: dict[str, Any], folder: Path) -> None:
+    """Add scores, report and best checkpoint to the run of Weights & Biases, which has the rest from its logger."""
+    for scenario, scores in metrics["scores"].items():
+        wandb.run.summary.update(
+            {f"scores/{scenario}/{name}": value for name, value in scores.items() if isinstance(value, float)}
+        )
+    wandb.run.log({"report": wandb.Html(folder / "report.html")})
+    # of the logger's own both checkpoints would be called the best
+    artifact = wandb.Artifact(f"model-{wandb.run.id}", type="model")
+    artifact.add_file(str(folder / "best.ckpt"))
+    wandb.run.log_artifact(artifact, aliases=["best"])
+
+
 class KeepConfig(Callback):
-    """Writes the configuration beside the checkpoints once the training begins: one that is refused leaves nothing.
+    """Writes the configuration beside the checkpoints, and to the loggers, once the training begins.
+
+    One that is refused leaves nothing.
 
     A training that goes on keeps the configuration that it began with.
     """
@@ -96,6 +115,8 @@ class KeepConfig(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write config.yaml."""
+        for logger in trainer.loggers:
+            logger.log_hyperparams({"config": plain(self.config)})
         if trainer.is_global_zero and self.config.ckpt_path is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             OmegaConf.save(self.config, self.folder / "config.yaml")

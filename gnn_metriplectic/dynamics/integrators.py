@@ -3,6 +3,7 @@
 name                 conserves
 energy_conserving    momentum and total energy to round-off, at any dt
 euler_maruyama       momentum; energy only on average (the scheme of arXiv 2508.12569)
+increment            nothing: the map that a graph network has learned
 overdamped           total energy to round-off (`overdamped.py`)
 
 A solvent takes momentum, and the energy that it gives is booked.
@@ -10,6 +11,8 @@ A solvent takes momentum, and the energy that it gives is booked.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -17,22 +20,30 @@ import torch
 from torch import Tensor
 
 from gnn_metriplectic.allocator import keep_freed_memory
-from gnn_metriplectic.brackets import DissipativeBracket
+from gnn_metriplectic.brackets import DissipativeBracket, PoissonBracket
+from gnn_metriplectic.brackets.dissipative import apply_tensor
+from gnn_metriplectic.dynamics.blocks import Blocks
 from gnn_metriplectic.dynamics.external import Forcing, Prescribed, Thermostat
 from gnn_metriplectic.geometry import Box, Pairs, VerletList, dot, pair_normals
-from gnn_metriplectic.models.metriplectic import Configuration, MetriplecticModel
+from gnn_metriplectic.geometry.partition import BLOCK
+from gnn_metriplectic.models.particles import Configuration, ParticleModel
 from gnn_metriplectic.models.state import State
 from gnn_metriplectic.terms import Thermo
 
 
 class Frame(NamedTuple):
-    """A state on its way: what a step needs to go on."""
+    """A state on its way: what a step needs to go on; ``thermo`` is None where the model has none."""
 
     state: State
-    configuration: Configuration
-    thermo: Thermo
+    blocks: Blocks
+    thermo: Thermo | None
     step: int
     received: Tensor | float = 0.0  # energy that the solvent has given so far
+
+    @property
+    def configuration(self) -> Configuration:
+        """What the positions determine, of the whole system."""
+        return self.blocks.whole
 
 
 class Integrator:
@@ -46,13 +57,14 @@ class Integrator:
         forcing, prescribed, thermostat: what acts from outside, if anything.
         neighbors: backend of the neighbour search.
         time: of step 0; sheared images, forcing and prescribed paths depend on it.
+        block: pairs a block, of which larger fluids are made (docs/performance.md); solids are in one piece.
     """
 
-    overdamped = False
+    in_one_piece = False
 
     def __init__(
         self,
-        model: MetriplecticModel,
+        model: ParticleModel,
         box: Box,
         dt: float,
         *,
@@ -62,27 +74,28 @@ class Integrator:
         thermostat: Thermostat | None = None,
         neighbors: str = "auto",
         time: float = 0.0,
+        block: int = BLOCK,
     ) -> None:
         if not dt > 0:
             raise ValueError(f"dt is {dt}; it must be positive")
         if box.dimension != model.dimension:
             raise ValueError(f"the box has dimension {box.dimension} and the model {model.dimension}")
-        if model.is_overdamped != self.overdamped:
-            raise ValueError(
-                "the model has no inertia: run it with integrator=overdamped"
-                if model.is_overdamped
-                else "integrator=overdamped runs models without inertia, and this one has it"
-            )
+        if thermostat is not None and not model.has_entropy:
+            raise ValueError("a thermostat acts on internal energies, and the model has none that mean anything")
         self.model, self.box, self.dt, self.seed, self.time = model, box, dt, seed, time
         self.forcing, self.prescribed, self.thermostat = forcing, prescribed, thermostat
-        self.neighbors = VerletList(box, model.cutoff, backend=neighbors)
+        self.neighbors = VerletList(
+            box,
+            model.cutoff,
+            backend=neighbors,
+            block=sys.maxsize if self.in_one_piece or model.is_solid else block,
+        )
         keep_freed_memory()
 
     def start(self, state: State, step: int = 0) -> Frame:
         """The frame from which `step` goes on; ``step`` numbers the noise."""
-        configuration = self._configuration(state, state.pos, step)
-        thermo = self.model.thermo(configuration, state.entropy, state.species)
-        return Frame(state, configuration, thermo, step)
+        blocks = self._blocks(state, state.pos, step)
+        return Frame(state, blocks, blocks.thermo(state.entropy), step)
 
     def step(self, frame: Frame) -> Frame:
         """One step of dt."""
@@ -91,18 +104,22 @@ class Integrator:
     def _time(self, step: int) -> float:
         return self.time + step * self.dt
 
-    def _configuration(self, state: State, pos: Tensor, step: int) -> Configuration:
-        """That of the particles of ``state`` at positions ``pos``."""
-        pairs, reference = self.neighbors.pairs(pos, self._time(step)), state.reference
-        if reference is not None:
-            pairs = replace(pairs, bonds=reference.bonds(pos, self.box))
-        return self.model.configuration(pairs, state.species)
+    def _blocks(self, state: State, pos: Tensor, step: int) -> Blocks:
+        """The configuration of the particles of ``state`` at positions ``pos``."""
+        partition, pairs = self.neighbors.pairs(pos, self._time(step))
+        if self.model.is_solid:
+            pairs = [replace(pairs[0], bonds=None if state.reference is None else state.reference.bonds(pos, self.box))]
+        return Blocks(self.model, partition, pairs, state.species)
 
     def _acceleration(self, pos: Tensor, step: int) -> Tensor | float:
         return 0.0 if self.forcing is None else self.forcing.acceleration(pos, self._time(step))
 
-    def _normals(self, pairs: Pairs, step: int) -> Tensor:
-        return pair_normals(pairs.index, self.seed, step, self.model.dimension + 1).to(pairs.displacement)
+    def _normals(self, blocks: Blocks, step: int) -> Iterator[Tensor]:
+        """Of each block, ``[e, D + 1]``."""
+        for part, members in zip(blocks.parts, blocks.partition.members or [None], strict=True):
+            pairs = part.pairs
+            normals = pair_normals(pairs.index, self.seed, step, self.model.dimension + 1, tags=members)
+            yield normals.to(pairs.displacement)
 
     def _solvent_normals(self, count: int, step: int) -> Tensor:
         """``[N, D+1]``, keyed by a particle paired with itself, as no pair is."""
@@ -112,6 +129,44 @@ class Integrator:
 
     def _place(self, pos: Tensor, vel: Tensor, step: int) -> tuple[Tensor, Tensor]:
         return (pos, vel) if self.prescribed is None else self.prescribed.place(pos, vel, self._time(step))
+
+
+class Exchange(NamedTuple):
+    """What the two particles of each pair of a block exchange in a step of dt.
+
+    Attributes:
+        pairs: of the block.
+        drag: dt R of each pair, as (x, y) ``[e, 2]``: friction is -R v_ij.
+        resistance: dt Σ_j R of each member, ``[n, D, D]``.
+        noise: random impulse on i, ``[e, D]``.
+        heat: into i and out of j, conducted and random, ``[e]``.
+    """
+
+    pairs: Pairs
+    drag: Tensor
+    resistance: Tensor
+    noise: Tensor
+    heat: Tensor
+
+    @classmethod
+    def of(cls, bracket: DissipativeBracket, normals: Tensor, dt: float) -> Exchange:
+        """In a step of ``dt``, with the noise of standard normal numbers ``[e, D + 1]``."""
+        drag = dt * bracket.drag
+        noise, heat = bracket.sample(normals, dt)
+        return cls(bracket.pairs, drag, bracket.blocks(drag), noise, dt * bracket.heat_flow() + heat)
+
+    def impulses(self, velocities: Tensor) -> Tensor:
+        """On i of each pair, ``[e, D]``, with the friction at velocities of the members ``[n, D]``."""
+        return self.noise - apply_tensor(self.drag, self.pairs.direction, self.pairs.relative(velocities))
+
+    def impulse(self, velocities: Tensor) -> Tensor:
+        """On each member, ``[n, D]``."""
+        return self.pairs.net(self.impulses(velocities))
+
+    def heating(self, impulses: Tensor, velocities: Tensor) -> Tensor:
+        """Energy that each member gains, ``[n]``, by heat and by the work of ``impulses`` ``[e, D]``."""
+        work = -0.5 * dot(impulses, self.pairs.relative(velocities))
+        return self.pairs.total(work) + self.pairs.net(self.heat)
 
 
 class EnergyConserving(Integrator):
@@ -137,118 +192,142 @@ class EnergyConserving(Integrator):
         model, dt, species = self.model, self.dt, state.species
         mass = model.masses(state.pos.shape[0], species).unsqueeze(1)
 
-        poisson = model.poisson(before, thermo)
-        kick = 0.5 * dt * (poisson.forces() / mass + self._acceleration(state.pos, number))
+        poisson = before.poisson(thermo)
+        kick = 0.5 * dt * (before.sum(PoissonBracket.forces, poisson) / mass + self._acceleration(state.pos, number))
         half = state.vel + kick
         pos, driven = self._place(state.pos + dt * half, half, number + 1)
 
-        after = self._configuration(state, pos, number + 1)
-        pairs = after.pairs
-        thermo_after = model.thermo(after, state.entropy, species)
-        poisson_after = model.poisson(after, thermo_after)
-        dissipative = model.dissipative(after, thermo_after, species)
-        kick = kick + 0.5 * dt * (poisson_after.forces() / mass + self._acceleration(pos, number + 1))
+        after = self._blocks(state, pos, number + 1)
+        thermo_after = after.thermo(state.entropy)
+        poisson_after = after.poisson(thermo_after)
+        forces = after.sum(PoissonBracket.forces, poisson_after)
+        kick = kick + 0.5 * dt * (forces / mass + self._acceleration(pos, number + 1))
         kicked = self._hold(state.vel + kick, driven)
 
-        noise, heat_noise = dissipative.sample(self._normals(pairs, number), dt)
-        held = 0.5 * (state.vel + driven)
+        brackets, normals = after.dissipative(thermo_after), self._normals(after, number)
+        exchanges = after.each(lambda *block: Exchange.of(*block, dt), brackets, normals)
         solvent = model.solvent(thermo_after, species)
-        random, drag = pairs.net(noise), torch.zeros_like(mass)
+        random, drag = torch.zeros_like(pos), torch.zeros_like(mass)
         if solvent is not None:
-            kick_by_solvent, heat_by_solvent = solvent.sample(self._solvent_normals(len(mass), number), dt)
-            random, drag = random + kick_by_solvent, solvent.friction.unsqueeze(1)
-        slow, forces = self._midpoint_friction(dissipative, drag, half, kicked, random, mass, held)
-        impulse = dt * forces + noise
-        total = pairs.net(impulse)
-        if solvent is not None:
-            kick_by_solvent = kick_by_solvent + dt * solvent.forces(slow)
-            total = total + kick_by_solvent
-        vel = self._hold(kicked + total / mass, driven)
+            random, warmth = solvent.sample(self._solvent_normals(len(mass), number), dt)
+            drag = dt * solvent.friction.unsqueeze(1)
+        held = 0.5 * (state.vel + driven)
+        rubbing = self._midpoint(after, exchanges, random, drag, half, kicked, mass, held)
+        impulses = after.each(Exchange.impulses, exchanges, rubbing)
+        impulse = after.sum(lambda exchange, each: exchange.pairs.net(each), exchanges, impulses)
+        from_solvent = random - drag * rubbing
+        impulse = impulse + from_solvent
+        vel = self._hold(kicked + impulse / mass, driven)
 
-        energy = thermo.energy
         middle = 0.5 * (state.vel + vel)
-        for bracket in (poisson, poisson_after):
-            energy = energy - 0.5 * dt * bracket.power(middle)
-        heat = -0.5 * dot(impulse, pairs.relative(middle))
-        flow = dt * dissipative.heat_flow() + heat_noise
-        energy = energy + pairs.total_of_ends(heat + flow, heat - flow)
+        energy = thermo.energy
+        for blocks, brackets in ((before, poisson), (after, poisson_after)):
+            energy = energy - 0.5 * dt * blocks.sum(PoissonBracket.power, brackets, middle)
+        energy = energy + after.sum(Exchange.heating, exchanges, impulses, middle)
         if solvent is not None:
-            gained = heat_by_solvent + dt * solvent.heat_flow()
+            gained = warmth + dt * solvent.heat_flow()
             energy = energy + gained
-            work = dot(kick_by_solvent, middle)
+            work = dot(from_solvent, middle)
             if self.prescribed is not None:
                 work = work.masked_fill(self.prescribed.mask, 0.0)
             received = received + (gained + work).sum()
         if self.thermostat is not None:
             energy = energy + self.thermostat.heat(thermo_after, model.k_B, dt)
-        entropy, thermo_end = model.law(after).entropy_of(
-            energy, after.volume, state.entropy, species, known=thermo_after
-        )
+        entropy, thermo_end = after.law.entropy_of(energy, after.volume, state.entropy, species, known=thermo_after)
         return Frame(replace(state, pos=pos, vel=vel, entropy=entropy), after, thermo_end, number + 1, received)
 
     def _hold(self, vel: Tensor, driven: Tensor) -> Tensor:
         """``vel`` with the prescribed velocities where there are any."""
         return vel if self.prescribed is None else torch.where(self.prescribed.mask.unsqueeze(1), driven, vel)
 
-    def _midpoint_friction(
+    def _midpoint(
         self,
-        dissipative: DissipativeBracket,
+        blocks: Blocks,
+        exchanges: list[Exchange],
+        random: Tensor,
         drag: Tensor,
         guess: Tensor,
         vel: Tensor,
-        impulse: Tensor,
         mass: Tensor,
         held: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """v̄ and the friction forces there, ``[N, D]`` and ``[E, D]``.
+    ) -> Tensor:
+        """v̄ ``[N, D]`` of m (v̄ - u) = ½ (noise + dt Σ_j F_ij(v̄) + random - drag v̄), where u is ``vel``.
 
-        m (v̄ - u) = ½ (impulse + dt (Σ_j F_ij(v̄) - ζ v̄)), where u is ``vel`` and ζ the solvent's ``drag`` ``[N, 1]``;
-        prescribed particles have v̄ = ``held``.
+        The random impulse of a solvent and dt ζ are ``random`` ``[N, D]`` and ``drag`` ``[N, 1]``, zero without one.
+        Prescribed particles have v̄ = ``held``.
         """
-        pairs, half = dissipative.pairs, 0.5 * self.dt
         identity = torch.eye(vel.shape[1], dtype=vel.dtype, device=vel.device)
-        inertia = mass + half * drag
-        inverse = torch.linalg.inv(inertia.unsqueeze(2) * identity + half * dissipative.blocks(dissipative.drag))
+        resistance = blocks.sum(lambda exchange: exchange.resistance, exchanges)
+        inertia = mass + 0.5 * drag
+        inverse = torch.linalg.inv(inertia.unsqueeze(2) * identity + 0.5 * resistance)
         middle = self._hold(guess, held)
-        forces = dissipative.friction_forces(pairs.relative(middle))
         for _ in range(self.sweeps):
-            error = mass * vel - inertia * middle + 0.5 * impulse + half * pairs.net(forces)
+            error = mass * vel - inertia * middle + 0.5 * (random + blocks.sum(Exchange.impulse, exchanges, middle))
             middle = self._hold(middle + (inverse @ error.unsqueeze(2)).squeeze(2), held)
-            forces = dissipative.friction_forces(pairs.relative(middle))
-        return middle, forces
+        return middle
 
 
 class EulerMaruyama(Integrator):
     """v' and S' from drift and noise at the old state, r' = r + dt v' (arXiv 2508.12569)."""
 
     def step(self, frame: Frame) -> Frame:
-        state, configuration, thermo, number, received = frame
-        model, dt, species, pairs = self.model, self.dt, state.species, configuration.pairs
-        dissipative = model.dissipative(configuration, thermo, species)
-        relative = pairs.relative(state.vel)
-        velocity_rate, entropy_rate = dissipative.drift(relative)
-        noise, heat_noise = dissipative.sample(self._normals(pairs, number), dt)
-        impulse = dt * model.poisson(configuration, thermo).forces() + pairs.net(noise)
-        mass = dissipative.mass.unsqueeze(1)
-        heat = -0.5 * dot(noise, relative)
-        heat = pairs.total_of_ends(heat + heat_noise, heat - heat_noise)
-        solvent = model.solvent(thermo, species)
+        state, blocks, thermo, number, received = frame
+        dt, solvent = self.dt, self.model.solvent(frame.thermo, frame.state.species)
+
+        def change(
+            poisson: PoissonBracket, dissipative: DissipativeBracket, normals: Tensor, velocities: Tensor
+        ) -> Tensor:
+            """Of velocity and entropy of the members of a block, ``[n, D + 1]``."""
+            pairs, mass = dissipative.pairs, dissipative.mass.unsqueeze(1)
+            relative = pairs.relative(velocities)
+            velocity_rate, entropy_rate = dissipative.drift(relative)
+            noise, heat_noise = dissipative.sample(normals, dt)
+            velocity = dt * velocity_rate + (dt * poisson.forces() + pairs.net(noise)) / mass
+            heat = pairs.total(-0.5 * dot(noise, relative)) + pairs.net(heat_noise)
+            entropy = dt * entropy_rate + heat / dissipative.thermo.temperature
+            return torch.cat([velocity, entropy.unsqueeze(1)], dim=1)
+
+        brackets = blocks.poisson(thermo), blocks.dissipative(thermo)
+        velocity, entropy = blocks.sum(change, *brackets, self._normals(blocks, number), state.vel).tensor_split(
+            [-1], 1
+        )
+        if self.thermostat is not None:
+            entropy = entropy + (self.thermostat.heat(thermo, self.model.k_B, dt) / thermo.temperature).unsqueeze(1)
         if solvent is not None:
             slowing, heating = solvent.drift(state.vel)
-            velocity_rate, entropy_rate = velocity_rate + slowing, entropy_rate + heating
-            kick, warmth = solvent.sample(self._solvent_normals(len(mass), number), dt)
-            impulse, heat = impulse + kick, heat + warmth
-        vel = state.vel + dt * (velocity_rate + self._acceleration(state.pos, number)) + impulse / mass
+            kick, warmth = solvent.sample(self._solvent_normals(len(state.pos), number), dt)
+            velocity = velocity + dt * slowing + kick / solvent.mass.unsqueeze(1)
+            entropy = entropy + (dt * heating + warmth / thermo.temperature).unsqueeze(1)
+        vel = state.vel + dt * self._acceleration(state.pos, number) + velocity
         if solvent is not None:
             work = dot(kick + dt * solvent.forces(state.vel), 0.5 * (state.vel + vel))
             received = received + (work + warmth + dt * solvent.heat_flow()).sum()
-        if self.thermostat is not None:
-            heat = heat + self.thermostat.heat(thermo, model.k_B, dt)
-        entropy = state.entropy + dt * entropy_rate + heat / thermo.temperature
         pos, vel = self._place(state.pos + dt * vel, vel, number + 1)
-        after = self.start(replace(state, pos=pos, vel=vel, entropy=entropy), number + 1)
-        return after._replace(received=received)
+        moved = replace(state, pos=pos, vel=vel, entropy=state.entropy + entropy.squeeze(1))
+        return self.start(moved, number + 1)._replace(received=received)
 
 
-# those of particles with inertia
-INTEGRATORS = {"energy_conserving": EnergyConserving, "euler_maruyama": EulerMaruyama}
+class LearnedIncrement(Integrator):
+    """v' = v + Δ + dt a with Δ drawn as a `GraphNetwork` has it, r' = r + ½ dt (v + v')."""
+
+    in_one_piece = True  # messages go further than a block
+
+    def start(self, state: State, step: int = 0) -> Frame:
+        return Frame(state, self._blocks(state, state.pos, step), None, step)
+
+    def step(self, frame: Frame) -> Frame:
+        state, number = frame.state, frame.step
+        mean, factor = self.model(frame.configuration.pairs, state.vel, state.species)
+        own = torch.arange(len(state.pos), device=state.pos.device).expand(2, -1)  # of each particle with itself
+        normals = pair_normals(own, self.seed, number, self.model.dimension).to(mean)
+        outer = self._acceleration(state.pos + 0.5 * self.dt * state.vel, number)
+        vel = state.vel + mean + self.dt * outer + (factor @ normals.unsqueeze(2)).squeeze(2)
+        pos, vel = self._place(state.pos + 0.5 * self.dt * (state.vel + vel), vel, number + 1)
+        return self.start(replace(state, pos=pos, vel=vel), number + 1)
+
+
+INTEGRATORS = {
+    "energy_conserving": EnergyConserving,
+    "euler_maruyama": EulerMaruyama,
+    "increment": LearnedIncrement,
+}

@@ -18,7 +18,7 @@ class Overdamped(Integrator):
     velocity of a state is (r' - r) / dt, and nothing depends on it.
     """
 
-    overdamped = True
+    in_one_piece = True
 
     def step(self, frame: Frame) -> Frame:
         state, before, thermo, number, received = frame
@@ -27,21 +27,21 @@ class Overdamped(Integrator):
         normals = self._solvent_normals(len(state.pos), number)
         random, _ = solvent.sample(normals, dt)
         mass = solvent.mass.unsqueeze(1)
-        force = model.poisson(before, thermo).forces() + mass * self._acceleration(state.pos, number)
+        force = model.poisson(before.whole, thermo).forces() + mass * self._acceleration(state.pos, number)
         shift = (dt * force + random) / solvent.friction.unsqueeze(1)
         pos, _ = self._place(state.pos + shift, state.vel, number + 1)
 
-        after = self._configuration(state, pos, number + 1)
-        moved = model.thermo(after, state.entropy, species)
-        dissipative, solvent = model.dissipative(after, moved, species), model.solvent(moved, species)
-        _, heat_noise = dissipative.sample(self._normals(after.pairs, number), dt)
+        after = self._blocks(state, pos, number + 1)
+        moved, pairs = after.thermo(state.entropy), after.whole.pairs
+        dissipative, solvent = model.dissipative(after.whole, moved, species), model.solvent(moved, species)
+        _, heat_noise = dissipative.sample(next(self._normals(after, number)), dt)
         flow = dt * dissipative.heat_flow() + heat_noise
         _, warmth = solvent.sample(normals, dt)
         gained = warmth + dt * solvent.heat_flow()
-        energy = moved.energy + after.pairs.total_of_ends(flow, -flow) + gained
+        energy = moved.energy + pairs.total_of_ends(flow, -flow) + gained
         if self.thermostat is not None:
             energy = energy + self.thermostat.heat(moved, model.k_B, dt)
-        entropy, thermo_end = model.law(after).entropy_of(energy, after.volume, state.entropy, species, known=moved)
+        entropy, thermo_end = after.law.entropy_of(energy, after.volume, state.entropy, species, known=moved)
         received = received + (moved.energy - thermo.energy + gained).sum()
         vel = (pos - state.pos) / dt
         return Frame(replace(state, pos=pos, vel=vel, entropy=entropy), after, thermo_end, number + 1, received)

@@ -11,7 +11,7 @@ from gnn_metriplectic.dynamics.external import Forcing, Prescribed, Thermostat
 from gnn_metriplectic.dynamics.integrators import INTEGRATORS, Frame
 from gnn_metriplectic.dynamics.overdamped import Overdamped
 from gnn_metriplectic.geometry import Box
-from gnn_metriplectic.models import MetriplecticModel, State
+from gnn_metriplectic.models import ParticleModel, State
 from gnn_metriplectic.trajectory import Trajectory, TrajectoryWriter, read_trajectory, warn_if_torn
 from gnn_metriplectic.trajectory.checks import check_count, check_positive, check_vacant
 
@@ -20,13 +20,13 @@ SCHEMES = {**INTEGRATORS, "overdamped": Overdamped}
 
 @torch.no_grad()
 def simulate(
-    model: MetriplecticModel,
+    model: ParticleModel,
     state: State,
     *,
     box: Box,
     dt: float,
     steps: int,
-    integrator: str = "energy_conserving",
+    integrator: str | None = None,
     seed: int = 0,
     every: int = 1,
     out: str | os.PathLike[str] | None = None,
@@ -46,7 +46,7 @@ def simulate(
         box: where the particles live.
         dt: time step; a learned model is meant for ``model.dt``.
         steps: number of steps.
-        integrator: ``energy_conserving`` or ``euler_maruyama``; ``overdamped`` for models without inertia.
+        integrator: one of ``model.integrators``, by default the first: ``energy_conserving`` of a metriplectic model.
         seed: of the noise.
         every: steps from frame to frame.
         out: stream the frames to this H5MD file, which must not exist; memory does not grow with their
@@ -58,7 +58,7 @@ def simulate(
         progress: label of a progress bar, or None for silence.
 
     Returns:
-        Trajectory of ``steps // every + 1`` frames, with ``.entropies``.
+        Trajectory of ``steps // every + 1`` frames, with ``.entropies`` if the model has them.
 
     Warns:
         UserWarning: a solid that the rollout tore.
@@ -68,8 +68,8 @@ def simulate(
             a state that the model cannot start from; in a step, whose number the message has, a particle whose
             internal energy has no temperature, or positions that are not finite. No file is left.
     """
-    if integrator not in SCHEMES:
-        raise ValueError(f"integrator is {integrator!r}; choose one of {sorted(SCHEMES)}")
+    integrator = integrator or model.integrators[0]
+    model.check_integrator(integrator)
     if check_count("steps", steps) < check_count("every", every):
         raise ValueError(f"steps is {steps} and every {every}; steps must be at least every")
     check_count("seed", seed, least=0)
@@ -99,9 +99,15 @@ def simulate(
         "forcing": None if forcing is None else forcing.to_dict(),
         "prescribed": None if prescribed is None else prescribed.mask,
         "reference": state.reference,
-        "metadata": {"integrator": integrator, "seed": seed, "step": dt, "k_B": float(model.k_B), **(metadata or {})},
+        "metadata": {"integrator": integrator, "seed": seed, "step": dt, **(metadata or {})},
     }
+    if model.has_entropy:
+        description["metadata"].setdefault("k_B", float(model.k_B))
     sink = _Memory(description) if out is None else TrajectoryWriter(out, **description)
+
+    def record(state: State, time: float) -> None:
+        sink.append(state.pos, state.vel, state.entropy if model.has_entropy else None, time)
+
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -112,14 +118,14 @@ def simulate(
     try:
         with bar:
             task = bar.add_task(progress or "", total=steps)
-            sink.append(state.pos, state.vel, state.entropy, time)
+            record(state, time)
             for number in range(1, steps + 1):
                 try:
                     frame = scheme.step(frame)
                 except ValueError as error:
                     raise ValueError(f"step {number} of {steps}: {error}") from error
                 if number % every == 0:
-                    sink.append(frame.state.pos, frame.state.vel, frame.state.entropy, time + number * dt)
+                    record(frame.state, time + number * dt)
                 bar.advance(task)
     except KeyboardInterrupt:
         sink.close()
@@ -133,7 +139,7 @@ def simulate(
     return run
 
 
-def _check_start(model: MetriplecticModel, state: State) -> None:
+def _check_start(model: ParticleModel, state: State) -> None:
     """Raise ValueError for a state from which no run of the model can start."""
     count = state.pos.shape[0]
     if count < 2:
@@ -151,6 +157,8 @@ def _check_start(model: MetriplecticModel, state: State) -> None:
 
 def _check_thermo(frame: Frame) -> None:
     """Raise ValueError where the entropies of the start are beyond what the model can tell a temperature of."""
+    if frame.thermo is None:
+        return
     energy, temperature = frame.thermo.energy, frame.thermo.temperature
     known = torch.isfinite(energy) & torch.isfinite(temperature) & (temperature > 0)
     if not bool(known.all()):
@@ -169,7 +177,8 @@ class _Memory:
         self.frames: list[tuple] = []
 
     def append(self, pos, vel, entropy, time) -> None:
-        self.frames.append((pos.cpu(), vel.cpu(), entropy.cpu(), torch.tensor(time, dtype=torch.float64)))
+        frame = pos, vel, entropy, torch.tensor(time, dtype=torch.float64)
+        self.frames.append(tuple(None if part is None else part.cpu() for part in frame))
 
     def close(self) -> None:
         pass
@@ -178,5 +187,7 @@ class _Memory:
         self.frames.clear()
 
     def trajectory(self) -> Trajectory:
-        positions, velocities, entropies, times = (torch.stack(column) for column in zip(*self.frames, strict=True))
+        positions, velocities, entropies, times = (
+            None if column[0] is None else torch.stack(column) for column in zip(*self.frames, strict=True)
+        )
         return Trajectory(positions, velocities, entropies=entropies, times=times, **self.description)

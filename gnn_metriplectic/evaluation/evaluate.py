@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from gnn_metriplectic.analysis.conduction import temperature_wave
 from gnn_metriplectic.analysis.curves import average
 from gnn_metriplectic.analysis.metrics import write_metrics
 from gnn_metriplectic.analysis.report import write_report
-from gnn_metriplectic.analysis.scores import floor, score
+from gnn_metriplectic.analysis.scores import floor, rrmse, score
 from gnn_metriplectic.analysis.structure import largest_radius
 from gnn_metriplectic.evaluation.observed import observed_quantities
 from gnn_metriplectic.evaluation.rollouts import Job, Outcome, Rollout, roll_out
 from gnn_metriplectic.evaluation.solids import mean_scores
-from gnn_metriplectic.evaluation.terms import solid_curves, term_curves
+from gnn_metriplectic.evaluation.terms import pair_curves, solid_curves, term_curves
 from gnn_metriplectic.geometry import neighbor_pairs
 from gnn_metriplectic.learning import load, read_checkpoint
 from gnn_metriplectic.learning.callbacks import learning_curve
@@ -29,6 +30,8 @@ from gnn_metriplectic.trajectory import Trajectory
 
 # share of a rollout that passes before it is scored
 SETTLING = 0.1
+# series of rollouts whose means are scores
+AVERAGED = ("temperature", "pressure")
 
 
 def evaluate(
@@ -103,14 +106,16 @@ def evaluate(
         parts = [outcome.truth for outcome in outcomes[name]]
         truth, learned = average(parts), average([outcome.model for outcome in outcomes[name]])
         scores = score(learned, truth, **settings)
-        scores["temperature"] = _settled_mean(rollouts, "temperature")
-        scores["encoded_temperature"] = _encoded_temperature(model, runs)
-        scores["pressure"] = _settled_mean(rollouts, "pressure")
+        scores.update({name: _settled_mean(rollouts, name) for name in AVERAGED if name in rollouts[0].series})
+        if model.has_entropy:
+            scores["encoded_temperature"] = _encoded_temperature(model, runs)
         known = observed_quantities(runs, parts, window=window, reference=reference)
         if known:
             metrics.setdefault("observed", {})[name] = known
-            scores["pressure_truth"] = known.get("pressure", {}).get("value")
-        scores["energy_drift"] = max(r.energy_drift for r in rollouts)
+            if "pressure" in scores:
+                scores["pressure_truth"] = known.get("pressure", {}).get("value")
+        if model.has_entropy:
+            scores["energy_drift"] = max(r.energy_drift for r in rollouts)
         scores["momentum_drift"] = max(r.momentum_drift for r in rollouts)
         metrics["scores"][name] = scores
         if len(runs) > 1:
@@ -123,6 +128,13 @@ def evaluate(
                 if found["errors"][key] is not None:
                     found["errors"][key] *= shrink
             metrics["floor"][name] = found
+        if (runs[0].metadata or {}).get("scenario") == "conduction":
+            waves, true_waves = ([temperature_wave(t) for t in side] for side in ([r.run for r in rollouts], runs))
+            scores["profile"] = float(rrmse(np.mean(waves, axis=0), np.mean(true_waves, axis=0)))
+            if len(runs) > 1:
+                # half of the true runs against the others, whose means differ by more than those of all
+                parted = float(rrmse(np.mean(true_waves[:half], axis=0), np.mean(true_waves[half:], axis=0)))
+                metrics["floor"][name]["profile"] = shrink * parted
         answers = [outcome.mechanics for outcome in outcomes[name]]
         if all(answer is not None for answer in answers):
             scores.update(mean_scores([answer.scores for answer in answers]))
@@ -135,22 +147,24 @@ def evaluate(
         if model.is_overdamped:  # the velocities of its frames are displacements
             for part in (scores, metrics["floor"].get(name, {})):
                 part.update({key: None for key in part if key == "vacf" or key.startswith("kinetic_temperature")})
-        if not metrics["entropy"]:
+        if model.has_entropy and not metrics["entropy"]:
             metrics["entropy"] = entropy_diagnostics(model, runs[0], rollouts[0])
         scenarios[name] = {
             "truth": runs,
             "model": [r.run for r in rollouts],
             "curves": {"truth": truth, "model": learned},
             "series": rollouts[0].series if model.bath is None else None,
-            "encoded_entropies": _encoded(model, runs[0], _picks(len(runs[0]))),
+            "encoded_entropies": _encoded(model, runs[0], _picks(len(runs[0]))) if model.has_entropy else None,
             "mechanics": answers[0],
             "stirring": stirred[0],
         }
     first = next(iter(truths.values()))[0]
-    terms = None
+    terms, known = None, isinstance(model, MetriplecticModel) and model.log_mass.numel() == 1
     if model.is_solid:
         terms = solid_curves(model, ground_truth)
-    elif model.log_mass.numel() == 1 and not first.box.is_free:
+    elif known and not model.has_entropy:
+        terms = pair_curves(model)
+    elif known and not first.box.is_free:
         temperature = metrics["scores"][next(iter(truths))]["kinetic_temperature_truth"]
         terms = term_curves(model, temperature=temperature, volume=first.box.volume / first.num_particles)
     metrics["seconds"] = {**seconds, "evaluate": time.monotonic() - started}

@@ -21,7 +21,7 @@ from gnn_metriplectic.evaluation.solids import Mechanics, mechanics
 from gnn_metriplectic.evaluation.stirring import Stirring, stirring
 from gnn_metriplectic.geometry import neighbor_pairs
 from gnn_metriplectic.learning import load
-from gnn_metriplectic.models import MetriplecticModel, State
+from gnn_metriplectic.models import MetriplecticModel, ParticleModel, State
 from gnn_metriplectic.trajectory import Trajectory
 
 # frames of a rollout on which energy, temperature and entropy are looked at
@@ -36,10 +36,12 @@ class Rollout:
 
     Attributes:
         run: the trajectory of the model.
-        series: ``time``, ``energy`` (less the work from outside), ``kinetic_energy``, ``temperature``
-            (mean k_B T_i) and ``pressure`` (NaN in free space) at some frames, each ``[samples]``.
-        entropy: ``integrated`` and ``encoded`` again from the rollout, ``[samples, N]``.
-        energy_drift: over the kinetic energy; NaN where others do work: a sheared box, a solvent, prescribed particles.
+        series: at some frames, each ``[samples]``: ``time``; ``pressure`` of a metriplectic model (NaN in free space),
+            DPD included; with entropy ``energy`` (less the work from outside), ``kinetic_energy`` and ``temperature``
+            (mean k_B T_i).
+        entropy: ``integrated`` and ``encoded`` again from the rollout, ``[samples, N]``; empty without entropy.
+        energy_drift: over the kinetic energy; NaN in a sheared box, in a solvent or with prescribed particles, which
+            do work, and of a model without entropy, which does not account for heat.
         momentum_drift: over Σ m |v|; NaN with prescribed particles or a solvent.
     """
 
@@ -118,7 +120,7 @@ def _roll_out(job: Job) -> Outcome:
 
 
 @torch.no_grad()
-def start_of(model: MetriplecticModel, truth: Trajectory) -> State:
+def start_of(model: ParticleModel, truth: Trajectory) -> State:
     """The first frame of ``truth``, at the total energy that the encoder reads off the whole run.
 
     Without a boundary that does work the energy is a constant, less the known work of a body force. But the encoder,
@@ -141,38 +143,41 @@ def start_of(model: MetriplecticModel, truth: Trajectory) -> State:
 
 
 @torch.no_grad()
-def measure(model: MetriplecticModel, run: Trajectory) -> Rollout:
+def measure(model: ParticleModel, run: Trajectory) -> Rollout:
     """Energies, temperatures and entropies along a run of ``model`` in which every step is a frame."""
     picks = np.unique(np.linspace(0, len(run) - 1, SAMPLES).astype(int))
     work, impulse = _from_outside(run)
     flow = local_flow(run)[1]
-    series: dict[str, list[float]] = {"time": [], "energy": [], "kinetic_energy": [], "temperature": [], "pressure": []}
-    entropy: dict[str, list[np.ndarray]] = {"integrated": [], "encoded": []}
+    rows: list[dict[str, float]] = []
+    entropy: dict[str, list[np.ndarray]] = {}
     for frame in picks:
-        state = State(run.positions[frame], run.velocities[frame], run.entropies[frame], run.species, run.reference)
+        row = {"time": float(run.times[frame])}
+        rows.append(row)
+        if not isinstance(model, MetriplecticModel):
+            continue
+        state = State.from_frame(run, int(frame), model, encode=False)
         pairs = neighbor_pairs(state.pos, run.box, model.cutoff, float(run.times[frame]), reference=run.reference)
-        values = (
-            run.times[frame],
-            model.energy(state, pairs) - work[frame],
-            model.kinetic_energy(state),
-            (model.k_B * model.temperature(state, pairs)).mean(),
-            np.nan if run.box.is_free else -model.stress(state, pairs, flow=flow[frame]).trace() / run.dimension,
-        )
-        for column, value in zip(series.values(), values, strict=True):
-            column.append(float(value))
-        entropy["integrated"].append(state.entropy.numpy())
+        stress = np.nan if run.box.is_free else model.stress(state, pairs, flow=flow[frame]).trace()
+        row["pressure"] = -float(stress) / run.dimension
+        if not model.has_entropy:
+            continue
+        row["energy"] = float(model.energy(state, pairs) - work[frame])
+        row["kinetic_energy"] = float(model.kinetic_energy(state))
+        row["temperature"] = float((model.k_B * model.temperature(state, pairs)).mean())
+        entropy.setdefault("integrated", []).append(state.entropy.numpy())
         if model.encoder is not None:
-            entropy["encoded"].append(model.encode(pairs, state.vel, state.species).numpy())
-    arrays = {name: np.array(column) for name, column in series.items()}
+            entropy.setdefault("encoded", []).append(model.encode(pairs, state.vel, state.species).numpy())
+    series = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     driven = run.prescribed is not None or model.bath is not None
     mass = run.masses.double().unsqueeze(1)
     momentum = (mass * run.velocities.double()).sum(dim=1) - impulse
     scale = float((mass * run.velocities.double().norm(dim=2, keepdim=True)).sum(dim=1).mean())
+    unbalanced = driven or run.box.shear_rate or not model.has_entropy
     return Rollout(
         run,
-        arrays,
-        {name: np.array(rows) for name, rows in entropy.items() if rows},
-        float("nan") if driven or run.box.shear_rate else energy_drift(arrays["energy"], arrays["kinetic_energy"]),
+        series,
+        {name: np.array(values) for name, values in entropy.items()},
+        float("nan") if unbalanced else energy_drift(series["energy"], series["kinetic_energy"]),
         float("nan") if driven else momentum_drift(momentum.numpy(), scale),
     )
 

@@ -47,6 +47,34 @@ def solid_curves(model: MetriplecticModel, ground_truth: MetriplecticModel | Non
 
 
 @torch.no_grad()
+def pair_curves(model: MetriplecticModel) -> dict[str, dict[str, Any]]:
+    """Potential and friction of one-species dissipative particle dynamics as curves for the report."""
+    pairs = _pairs_of_all_distances(model)
+    value, slope = model.kernel(pairs)
+    nothing = torch.zeros(2 * POINTS, dtype=model.dtype)
+    temperature = model.equation_of_state(nothing, nothing + 1.0).temperature
+    squared = model.friction(pairs, temperature, nothing, nothing, slope).squared
+    rates = (squared / temperature[0] / model.mass).numpy()
+    axis = {"x": (pairs.distance / model.cutoff).numpy(), "xlabel": r"$r$ / cutoff"}
+    return {
+        "Pair potential": {**axis, "curves": {r"$\varphi$": value.numpy()}, "ylabel": r"$\varphi / k_B T$"},
+        "Friction": {
+            **axis,
+            "curves": {"$A^2$ (shear)": rates[:, SHEAR], "$B^2$ (bulk)": rates[:, BULK]},
+            "ylabel": "rate, over $T$ and mass (1 / time)",
+        },
+    }
+
+
+def _pairs_of_all_distances(model: MetriplecticModel) -> Pairs:
+    """Pairs of their own particles at distances from 0 to the cutoff."""
+    displacement = torch.zeros(POINTS, model.dimension, dtype=model.dtype)
+    displacement[:, 0] = torch.linspace(0.0, 1.0, POINTS, dtype=model.dtype) * model.cutoff
+    first = torch.arange(POINTS)
+    return Pairs(torch.stack([first, first + POINTS]), displacement, 2 * POINTS)
+
+
+@torch.no_grad()
 def term_curves(model: MetriplecticModel, *, temperature: float, volume: float) -> dict[str, dict[str, Any]]:
     """Kernel, amplitudes and equation of state of a one-species model as curves for the report.
 
@@ -56,13 +84,9 @@ def term_curves(model: MetriplecticModel, *, temperature: float, volume: float) 
         volume: mean volume of a particle.
     """
     like = {"dtype": model.dtype}
-    distance = torch.linspace(0.0, 1.0, POINTS, **like) * model.cutoff
-    displacement = torch.zeros(POINTS, model.dimension, **like)
-    displacement[:, 0] = distance
-    first = torch.arange(POINTS)
-    pairs = Pairs(torch.stack([first, first + POINTS]), displacement, 2 * POINTS)
+    pairs = _pairs_of_all_distances(model)
     kernel, slope = model.kernel(pairs)
-    rho = (distance / model.cutoff).numpy()
+    rho = (pairs.distance / model.cutoff).numpy()
     volumes = torch.full((2 * POINTS,), volume, **like)
     amplitudes: dict[str, np.ndarray] = {}
     for factor in (0.8, 1.0, 1.25):

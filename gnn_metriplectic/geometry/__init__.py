@@ -1,8 +1,9 @@
 """Boxes, neighbour pairs and reproducible pair noise."""
 
 from gnn_metriplectic.geometry.box import Box
-from gnn_metriplectic.geometry.neighbors import Pairs, batch_pairs, by_blocks, neighbor_pairs, transition_pairs
+from gnn_metriplectic.geometry.neighbors import Pairs, batch_pairs, neighbor_pairs, transition_pairs
 from gnn_metriplectic.geometry.noise import pair_normals
+from gnn_metriplectic.geometry.partition import Partition
 from gnn_metriplectic.geometry.reference import Bonds, Reference
 from gnn_metriplectic.geometry.vectors import columns, dot
 from gnn_metriplectic.geometry.verlet import VerletList
@@ -11,10 +12,10 @@ __all__ = [
     "Bonds",
     "Box",
     "Pairs",
+    "Partition",
     "Reference",
     "VerletList",
     "batch_pairs",
-    "by_blocks",
     "columns",
     "dot",
     "neighbor_pairs",

@@ -6,9 +6,10 @@ import math
 import warnings
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from gnn_metriplectic.transforms import transforming
 
 # each operation and its transpose, which is what its gradient needs
 _TRANSPOSED = {
@@ -32,7 +33,7 @@ class Incidence:
     run along the pairs, five times as fast as along so short an axis.
 
     Args:
-        index: ``[2, E]`` int64, the particles i and j of each pair.
+        index: ``[2, E]`` integers, the particles i and j of each pair.
         num_particles: N.
     """
 
@@ -82,8 +83,8 @@ class Incidence:
 
     @cached_property
     def _rows(self) -> tuple[Tensor, Tensor]:
-        """Row pointers ``[N + 1]`` and the ends ``[2 E]`` in the order of their particles."""
-        order = _sorting(self._ends)
+        """Row pointers ``[N + 1]`` and the ends ``[2 E]`` in the order of their particles, both int32."""
+        order = stable_order(self._ends).int()
         pointers = torch.zeros(self.num_particles + 1, dtype=torch.int32, device=order.device)
         pointers[1:] = torch.bincount(self._ends, minlength=self.num_particles).cumsum(0)
         return pointers, order
@@ -104,13 +105,16 @@ class Incidence:
         return _csr(pointers, torch.where(first, order, order - count), values, (self.num_particles, count))
 
 
-def _sorting(keys: Tensor) -> Tensor:
+def stable_order(keys: Tensor) -> Tensor:
     """The order that sorts non-negative integers ``[M]``, equal ones as they come."""
     bits = len(keys).bit_length()
-    unique = keys << bits | torch.arange(len(keys), device=keys.device)
-    # NumPy's vectorised sort takes a tenth of the time of torch.argsort
-    ordered = torch.from_numpy(np.sort(unique.numpy())) if unique.device.type == "cpu" else torch.sort(unique).values
-    return ordered & ((1 << bits) - 1)
+    # in place: for the pairs of a large system each array is new memory
+    unique = (keys.long() << bits).bitwise_or_(torch.arange(len(keys), device=keys.device))
+    if unique.device.type == "cpu":
+        unique.numpy().sort()  # vectorised: a tenth of the time of torch.argsort
+    else:
+        unique = torch.sort(unique).values
+    return unique.bitwise_and_((1 << bits) - 1)
 
 
 def _csr(pointers: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
@@ -124,7 +128,7 @@ def _apply(values: Tensor, incidence: Incidence, name: str) -> Tensor:
     """An operation on values with any trailing dimensions."""
     matrix = values if values.dim() == 2 else values.reshape(values.shape[0], math.prod(values.shape[1:]))
     # rollouts take no gradient, and applying the function takes as long as a product of a thousand particles
-    traced = torch.is_grad_enabled() or torch._C._are_functorch_transforms_active()
+    traced = torch.is_grad_enabled() or transforming()
     result = _Linear.apply(matrix, incidence, name) if traced else incidence.product(name, matrix)
     return result if values.dim() == 2 else result.reshape(result.shape[0], *values.shape[1:])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from importlib.util import find_spec
@@ -13,7 +13,7 @@ from torch import Tensor
 from vesin_torch import NeighborList
 
 from gnn_metriplectic.geometry.box import Box
-from gnn_metriplectic.geometry.incidence import Incidence
+from gnn_metriplectic.geometry.incidence import Incidence, stable_order
 
 if TYPE_CHECKING:
     from gnn_metriplectic.geometry.reference import Bonds, Reference
@@ -26,7 +26,7 @@ class Pairs:
     """Pairs i < j of particles closer than a cutoff, each once.
 
     Attributes:
-        index: ``[2, E]`` int64, the two particles of each pair.
+        index: ``[2, E]`` int64 (int32 in rollouts, where memory counts), the two particles of each pair.
         displacement: ``[E, D]``, r_i - r_j of the interacting images, in units of length.
         num_particles: N.
         velocity_shift: ``[E, D]`` or None; v_ij = v_i - v_j + velocity_shift (Lees-Edwards images).
@@ -52,12 +52,6 @@ class Pairs:
         tiny = torch.finfo(self.displacement.dtype).tiny
         # stored by columns (see `Incidence`)
         return self.displacement.T.contiguous().T / self.distance.clamp(min=tiny).unsqueeze(-1)
-
-    @cached_property
-    def outer(self) -> Tensor:
-        """e eᵀ row by row, ``[E, D²]``."""
-        rows = self.direction.T
-        return (rows.unsqueeze(1) * rows.unsqueeze(0)).flatten(0, 1).T
 
     @property
     def num_pairs(self) -> int:
@@ -99,6 +93,23 @@ class Pairs:
         """Sum over pairs where i receives ``first`` and j ``second``, both ``[E, ...]``."""
         return self.incidence.scatter(torch.cat([first, second]))
 
+    @classmethod
+    def none(cls, num_particles: int, like: Tensor) -> Pairs:
+        """No pairs of N particles, in the type and dimension of displacements ``[..., D]``."""
+        index = torch.zeros(2, 0, dtype=torch.long, device=like.device)
+        return cls(index, like.new_zeros(0, like.shape[-1]), num_particles)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Pairs], members: Sequence[Tensor], num_particles: int) -> Pairs:
+        """Pairs of blocks in one, i < j, each numbered in ``members`` ``[n]``, the particles of its block."""
+        index = torch.cat([of[pairs.index] for pairs, of in zip(parts, members, strict=True)], dim=1)
+        sign = torch.where(index[0] < index[1], 1, -1).unsqueeze(1)
+        displacement = sign * torch.cat([pairs.displacement for pairs in parts])
+        shifts, shift = [pairs.velocity_shift for pairs in parts], None
+        if shifts[0] is not None:
+            shift = sign * torch.cat(shifts)
+        return cls(index.sort(dim=0).values, displacement, num_particles, shift, parts[0].volume)
+
     def with_displacement(self, displacement: Tensor, bonds: Bonds | None = None) -> Pairs:
         """The same pairs at other displacements ``[E, D]``, in a solid with its reference neighbours there."""
         pairs = replace(self, displacement=displacement, bonds=bonds)
@@ -116,32 +127,6 @@ class Pairs:
         """The pairs where ``mask`` ``[E]`` is true."""
         shift = None if self.velocity_shift is None else self.velocity_shift[mask]
         return Pairs(self.index[:, mask], self.displacement[mask], self.num_particles, shift, self.volume, self.bonds)
-
-
-# pairs a block: what a network makes of them stays in the cache, and in memory that is used again
-BLOCK = 1 << 16
-
-
-def by_blocks(function: Callable[..., Sequence[Tensor]], pairs: Pairs, *on_pairs: Tensor) -> list[Tensor]:
-    """What ``function`` gives on pairs and values on pairs ``[E, ...]``, where each pair is on its own.
-
-    Without gradient it is called on blocks of pairs, so that its memory does not grow with their number.
-
-    Args:
-        function: (`Pairs`, values ``[e, ...]``) -> tensors ``[e]`` or ``[e, n]``.
-        pairs: all of them.
-        on_pairs: values ``[E, ...]``.
-    """
-    if torch.is_grad_enabled() or pairs.num_pairs <= BLOCK:
-        return list(function(pairs, *on_pairs))
-    found = []
-    for start in range(0, pairs.num_pairs, BLOCK):
-        part = slice(start, start + BLOCK)
-        shift = None if pairs.velocity_shift is None else pairs.velocity_shift[part]
-        block = Pairs(pairs.index[:, part], pairs.displacement[part], pairs.num_particles, shift, pairs.volume)
-        found.append(function(block, *(values[part] for values in on_pairs)))
-    # stored by columns (see `Incidence`)
-    return [torch.cat([x.movedim(0, -1) for x in parts], dim=-1).movedim(-1, 0) for parts in zip(*found, strict=True)]
 
 
 def neighbor_pairs(
@@ -235,30 +220,45 @@ def batch_pairs(items: Sequence[Pairs]) -> Pairs:
 
 def _pairs_within(pos: Tensor, box: Box, radius: float, time: float, backend: str) -> Pairs:
     """All pairs of images closer than ``radius``, i < j, in the order of (i, j, image)."""
-    index, shift = images_within(pos, box, radius, time, backend)
+    ((index, shift),) = images_within(pos, box, radius, time, backend)
     displacement = pos.index_select(0, index[0]) - pos.index_select(0, index[1])
-    velocity_shift = None
     if not box.is_free:
         displacement = displacement - image_offset(shift, box, time, pos)
-    if box.shear_rate:
-        velocity_shift = torch.zeros_like(displacement)
-        velocity_shift[:, 0] = -box.velocity_gradient * shift[:, 1].to(pos.dtype)
-    return Pairs(index, displacement, pos.shape[0], velocity_shift, None if box.is_free else box.volume)
+    volume = None if box.is_free else box.volume
+    return Pairs(index, displacement, pos.shape[0], image_speed(shift, box, pos), volume)
 
 
-def images_within(pos: Tensor, box: Box, radius: float, time: float, backend: str) -> tuple[Tensor, Tensor]:
-    """Images closer than ``radius``: particles i < j ``[2, E]``, and by how many cells j is moved ``[E, D]``."""
+def images_within(
+    pos: Tensor, box: Box, radius: float, time: float, backend: str, block: int | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images closer than ``radius`` in the order of (i, j), in blocks of so many pairs or all at once.
+
+    Yields:
+        particles i < j ``[2, e]``, and by how many cells j is moved ``[e, D]``.
+    """
     first, second, shift = _search(backend, pos.device)(pos.detach(), box, radius, time)
     swap = first > second
-    index = torch.stack([torch.where(swap, second, first), torch.where(swap, first, second)])
-    shift = torch.where(swap.unsqueeze(1), -shift, shift)
-    order = torch.argsort(index[0] * pos.shape[0] + index[1], stable=True)
-    return index.index_select(1, order), shift.index_select(0, order)
+    if bool(swap.any()):
+        first, second = torch.where(swap, second, first), torch.where(swap, first, second)
+        shift = torch.where(swap.unsqueeze(1), -shift, shift)
+    order = stable_order(second)
+    order = order[stable_order(first[order])]
+    for part in order.split(block or max(len(order), 1)):
+        yield torch.stack([first[part], second[part]]), shift[part]
 
 
 def image_offset(shift: Tensor, box: Box, time: float, like: Tensor) -> Tensor:
     """What images moved by ``shift`` ``[E, D]`` cells are moved by in space, ``[E, D]``, in the type of ``like``."""
     return (shift.double() @ box.lattice_at(time).to(like.device)).to(like.dtype)
+
+
+def image_speed(shift: Tensor, box: Box, like: Tensor) -> Tensor | None:
+    """Velocity shift ``[E, D]`` of images moved by ``shift`` cells, in the type of ``like``; None without shear."""
+    if not box.shear_rate:
+        return None
+    velocity_shift = like.new_zeros(shift.shape)
+    velocity_shift[:, 0] = -box.velocity_gradient * shift[:, 1].to(like.dtype)
+    return velocity_shift
 
 
 def _search(backend: str, device: torch.device):
@@ -302,7 +302,7 @@ def _vesin_search(pos: Tensor, box: Box, radius: float, time: float) -> tuple[Te
     i, j, shift = _vesin_list(radius, torch.get_num_threads()).compute(
         points, cell, periodic=periodic, quantities="ijS"
     )
-    return i.long().to(pos.device), j.long().to(pos.device), shift[:, :dimension].long().to(pos.device)
+    return i.long().to(pos.device), j.long().to(pos.device), shift[:, :dimension].to(pos.device)
 
 
 def _sparse_search(pos: Tensor, box: Box, radius: float, time: float) -> tuple[Tensor, Tensor, Tensor]:

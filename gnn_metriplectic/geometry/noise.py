@@ -64,7 +64,7 @@ def pair_normals(index: Tensor, seed: int, step: int, count: int, *, tags: Tenso
         raise ValueError(f"step is {step}; noise is defined for steps from 0 to 2^32 - 1")
     if not 1 <= count <= 4:
         raise ValueError(f"{count} numbers a pair were asked for; one counter gives at most 4")
-    first, second = index if tags is None else tags[index]
+    first, second = index.long() if tags is None else tags[index]
     low, high = torch.minimum(first, second), torch.maximum(first, second)
     words = philox((low, high, torch.full_like(low, step), torch.zeros_like(low)), (seed & _WORD, seed >> 32))
     normals = []

@@ -19,7 +19,16 @@ from gnn_metriplectic.lammps.launch import INSTALL, find_program
 PLUGIN = Path(__file__).with_name("plugin")
 LIBRARY = "metriplecticplugin.so"
 # no fast-math: results must not depend on how a loop was cut into vectors
-FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math")
+FLAGS = (
+    "-O3",
+    "-march=native",
+    "-std=c++17",
+    "-fPIC",
+    "-fopenmp-simd",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fno-semantic-interposition",
+)
 
 
 def build_plugin(*, lmp: str | None = None, include: str | None = None) -> Path:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gnn_metriplectic.geometry import Pairs
 from gnn_metriplectic.models import MetriplecticModel, State
-from gnn_metriplectic.models.metriplectic import Configuration
+from gnn_metriplectic.models.particles import Configuration
 from gnn_metriplectic.terms.friction import HEAT
 
 

@@ -1,4 +1,4 @@
-"""Fitting a model to trajectories, and loading one."""
+"""Fitting a model to trajectories."""
 
 from __future__ import annotations
 
@@ -20,73 +20,38 @@ from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelChec
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from gnn_metriplectic.learning.callbacks import History
+from gnn_metriplectic.learning.checkpoints import load, read_checkpoint, resume_from, settings_of
 from gnn_metriplectic.learning.data import TransitionData
-from gnn_metriplectic.learning.module import MetriplecticModule, check_format
+from gnn_metriplectic.learning.module import MetriplecticModule
 from gnn_metriplectic.learning.survey import measure_scales
 from gnn_metriplectic.learning.transitions import TransitionDataset
-from gnn_metriplectic.models import MetriplecticModel
+from gnn_metriplectic.models import ParticleModel
 from gnn_metriplectic.trajectory import Trajectory
 from gnn_metriplectic.trajectory.checks import check_count, check_positive
 
 # widths and depths of the networks, chosen for accuracy at the least time (docs/decisions.md)
 TERMS = {
-    "kernel": {"width": 16, "depth": 2},
-    "equation_of_state": {"width": 16},
-    "friction": {"width": 32, "depth": 2, "rank": 4},
-    "encoder": {"width": 32, "hops": 2},
-    # of solids
-    "strain": {"measure": "deformation_gradient", "width": 32},
-    "elastic": {"width": 16},
+    "metriplectic": {
+        "kernel": {"width": 32},
+        "equation_of_state": {"width": 16},
+        "friction": {"width": 32, "depth": 2, "rank": 4},
+        "encoder": {"width": 32, "hops": 2},
+        # of solids
+        "strain": {"measure": "deformation_gradient", "width": 32},
+        "elastic": {"width": 16},
+    },
+    "dpd": {"potential": {"width": 32, "depth": 2}, "friction": {"width": 32, "depth": 2}},
+    "gnn": {"network": {"width": 64, "hops": 3, "noise": 0.0}},
 }
 SOLID_TERMS = ("strain", "elastic")
-
-
-def load(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> MetriplecticModel:
-    """The model of a checkpoint, ready to run, in the file's floating type; no parameter asks for a gradient.
-
-    Args:
-        path: a checkpoint of `fit` or ``gnnm-train``.
-        device: where to put it.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a folder, or a file that is damaged, not a checkpoint, or of a newer format.
-    """
-    content = read_checkpoint(path)
-    try:
-        module = MetriplecticModule(**content["hyper_parameters"])
-        module.on_load_checkpoint(content)
-        module.load_state_dict(content["state_dict"])
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        what = " ".join(str(error).split())
-        raise ValueError(f"{path} is a damaged checkpoint, or of another version of the package: {what}") from error
-    return module.to(device).model.eval().requires_grad_(False)
-
-
-def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The content of a checkpoint as plain values and tensors; errors as in `load`."""
-    path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; give the name of a checkpoint, such as {path / 'best.ckpt'}")
-    if not path.is_file():
-        raise FileNotFoundError(f"checkpoint {path} does not exist")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(f"{path} cannot be read as a checkpoint: it is cut short, or another kind of file") from error
-    try:
-        check_format(content)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    missing = {"hyper_parameters", "state_dict"} - set(content)
-    if missing:
-        raise ValueError(f"{path} is a damaged checkpoint: it has no {' and no '.join(sorted(missing))}")
-    return content
+# peak learning rates
+RATES = {"metriplectic": 1e-2, "dpd": 1e-2, "gnn": 1e-3}
 
 
 def fit(
     trajectories: Trajectory | Sequence[Trajectory],
     *,
+    kind: str = "metriplectic",
     cutoff: float,
     lag: int = 1,
     substeps: int = 1,
@@ -94,53 +59,60 @@ def fit(
     mass: float | list[float] | str | None = None,
     entropy: str = "encoded",
     temperature: str = "learned",
-    integrator: str = "energy_conserving",
+    integrator: str | None = None,
     solvent: str | None = None,
     patch: int | None = None,
     terms: dict[str, dict] | None = None,
     steps: int = 2000,
     batch_size: int = 4,
     steps_per_epoch: int = 100,
-    lr: float = 1e-2,
+    lr: float | None = None,
     warmup: float = 0.1,
     clip: float = 1.0,
     seed: int = 0,
     out: str | os.PathLike[str] | None = None,
     ckpt_path: str | None = None,
+    start_from: str | os.PathLike[str] | None = None,
     trainer: dict[str, Any] | None = None,
     logger: Any = False,
     callbacks: Sequence[Callback] = (),
     workers: int = 0,
-) -> MetriplecticModel:
-    """Learn a metriplectic model from trajectories by maximum likelihood.
+) -> ParticleModel:
+    """Learn a model from trajectories by maximum likelihood.
 
     Args:
         trajectories: for training; they may differ in particle number, box, forcing and temperature.
+        kind: ``metriplectic``, or a baseline: ``dpd`` (pair forces, friction and noise at the one temperature of the
+            data) or ``gnn`` (a graph network, which jumps over the lag and conserves nothing). Baselines have no
+            entropy, so that ``entropy`` and ``temperature`` mean nothing to them.
         cutoff: range of all pair terms, in units of length.
         lag: time over which transitions are learned, in frames.
         substeps: time steps of the model in a lag (``model.dt`` is the lag over this): a long lag lets fast motion
-            pass, and several steps in it follow the forces.
+            pass, and several steps in it follow the forces. A ``gnn`` has none.
         validation: trajectories on which the best checkpoint is chosen; by default the last tenth of
             the frames of each training trajectory, which are then not trained on.
         mass: of a particle (a list: one a species), ``"learned"``, or None for that of the trajectories.
         entropy: ``encoded``, or ``observed`` where the trajectories hold the true one (for tests).
         temperature: ``learned``, or ``equilibrium`` where every trajectory is in local equilibrium; the drive of a
             solid hides its kinetic temperature, and its k_B T has to stand in ``metadata["temperature"]``.
-        integrator: whose map is the mean of the likelihood.
+        integrator: whose map is the mean of the likelihood; by default that of the model.
         solvent: ``inertial`` for particles that lose momentum and heat to a liquid at rest; ``overdamped`` where frames
-            do not resolve their inertia, with ``integrator="overdamped"``: displacements are learned, and k_B T of the
-            solvent (``metadata["temperature"]``, else 1) is the unit of energy. None for no liquid.
+            do not resolve their inertia: displacements are learned, and k_B T of the solvent
+            (``metadata["temperature"]``, else 1) is the unit of energy. None for no liquid.
         patch: particles a patch (without the halo that is added), where a snapshot is too large for memory: a
             batch then holds patches instead of snapshots. None for whole snapshots.
         terms: settings of the networks that differ from the defaults.
         steps, batch_size, lr, warmup, clip: gradient steps, graphs a step, peak rate of the one-cycle
-            schedule, the share of steps in which it rises, and the largest gradient norm.
+            schedule (by default that of the kind), the share of steps in which it rises, and the largest gradient norm.
             Below about 500 steps the entropy is not yet standardised (its variance was seen at 0.04 to 0.4, and at
             0.77 after 600 steps of the default rate on 40 particles, where half that rate sufficed).
         steps_per_epoch: steps between checkpoints.
         seed: of weights and order.
-        out: folder for ``best.ckpt`` and ``last.ckpt``; by default a temporary one.
-        ckpt_path: checkpoint to go on from, or ``last`` for that of ``out``.
+        out: folder for ``best.ckpt`` and ``last.ckpt``; by default a temporary one (of several processes it must be
+            given, and be one that all of them see).
+        ckpt_path: checkpoint of the same training to go on from, or ``last`` for that of ``out``.
+        start_from: checkpoint of another training whose weights this one starts from, for other data or another lag;
+            the model must have the same settings.
         trainer: options of ``lightning.Trainer``.
         logger, callbacks: for ``lightning.Trainer``.
         workers: processes that prepare batches.
@@ -152,6 +124,9 @@ def fit(
         ValueError: settings or trajectories that cannot be learned from.
         FileNotFoundError: a checkpoint to go on from that does not exist.
     """
+    if kind not in TERMS:
+        raise ValueError(f"the kind of model is {kind!r}; choose one of {sorted(TERMS)}")
+    lr = RATES[kind] if lr is None else lr
     train = _trajectories("trajectories", trajectories)
     counts = {"lag": lag, "substeps": substeps, "steps": steps, "batch_size": batch_size}
     for name, count in {**counts, "steps_per_epoch": steps_per_epoch}.items():
@@ -169,12 +144,15 @@ def fit(
         raise ValueError(f"steps is {steps}; it must be a multiple of steps_per_epoch, {steps_per_epoch}")
     if isinstance(mass, str) and mass != "learned":
         raise ValueError(f"mass is {mass!r}; give numbers, 'learned', or None for that of the trajectories")
-    networks = deepcopy(TERMS)
+    networks = deepcopy(TERMS[kind])
     for name, changes in (terms or {}).items():
         if name not in networks:
             raise ValueError(f"term {name!r} is unknown; known: {sorted(networks)}")
         networks[name].update(changes)
-    if train[0].reference is None:
+    if kind != "metriplectic":
+        if train[0].reference is not None:
+            raise ValueError(f"a {kind} is a model of fluids, and the trajectories are of a solid")
+    elif train[0].reference is None:
         for name in SOLID_TERMS:
             if name in (terms or {}):
                 raise ValueError(f"term {name!r} is one of solids, and the trajectories have no reference neighbours")
@@ -186,7 +164,7 @@ def fit(
         "observed": entropy == "observed",
         "patch": patch,
         "overdamped": solvent == "overdamped",
-        "hops": networks["encoder"]["hops"],
+        "hops": max(network.get("hops", 1) for network in networks.values()),
         "dtype": torch.float64 if double else torch.float32,
     }
     dataset = TransitionDataset(train, **options)
@@ -210,6 +188,7 @@ def fit(
             "metadata['temperature'] of each trajectory, or take temperature=learned"
         )
     settings = {
+        "kind": kind,
         "dimension": train[0].dimension,
         "cutoff": float(cutoff),
         "dt": dataset.dt,
@@ -232,6 +211,9 @@ def fit(
         "patch": patch,
         "trajectories": [t.fingerprint() for t in train],
     }
+    if start_from is not None:
+        settings = settings_of(start_from, settings)
+        provenance["start_from"] = os.fspath(start_from)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
@@ -245,6 +227,8 @@ def fit(
             )
         except TypeError as error:
             raise ValueError(f"settings of the terms do not fit: {error}") from None
+    if start_from is not None:
+        module.load_state_dict(read_checkpoint(start_from)["state_dict"])
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch if out is None else out)
         # two, as save_last would only follow the best
@@ -254,11 +238,13 @@ def fit(
             )
             for name, monitor in (("best", "val/loss"), ("last", None))
         )
-        resume = _resume_from(ckpt_path, folder, dict(module.hparams))
+        resume = resume_from(ckpt_path, folder, dict(module.hparams))
         with _quiet_lightning():
             run = _trainer(
                 steps // steps_per_epoch, clip, folder, logger, [best, last, History(), *callbacks], trainer or {}
             )
+            if run.world_size > 1 and out is None:
+                raise ValueError(f"{run.world_size} processes train together: give the folder that they share, out=...")
             handler = signal.getsignal(signal.SIGINT)
             try:
                 run.fit(module, data, ckpt_path=resume)
@@ -305,37 +291,6 @@ def _quiet_lightning() -> Iterator[None]:
             yield
     finally:
         remarks.setLevel(level)
-
-
-def _resume_from(ckpt_path: str | None, folder: Path, settings: dict[str, Any]) -> str | None:
-    """The checkpoint to go on from, after a look whether its training had the same settings."""
-    if ckpt_path is None:
-        return None
-    path = folder / "last.ckpt" if ckpt_path == "last" else Path(ckpt_path)
-    if not path.is_file():
-        raise FileNotFoundError(f"checkpoint {path} does not exist: there is nothing to continue")
-    before, now = (_flat(s) for s in (read_checkpoint(path)["hyper_parameters"], settings))
-    changed = [
-        f"{name} {before.get(name)} -> {now.get(name)}"
-        for name in {**before, **now}
-        if before.get(name) != now.get(name)
-    ]
-    if changed:
-        raise ValueError(
-            f"checkpoint {path} is of a training with other settings ({', '.join(changed)}): continue it with its own, "
-            "or train anew in another folder"
-        )
-    return str(path)
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings by dotted name, without those that are measured (scales) or only for the record."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        if name in ("scales", "package", "units"):
-            continue
-        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
-    return flat
 
 
 def _trainer(

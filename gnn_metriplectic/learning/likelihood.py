@@ -36,12 +36,12 @@ from torch import Tensor
 
 from gnn_metriplectic.brackets.dissipative import apply_tensor, block_matrix, multiply_tensors
 from gnn_metriplectic.learning.displacements import overdamped_residual
-from gnn_metriplectic.models import MetriplecticModel, State
-from gnn_metriplectic.models.metriplectic import Configuration
+from gnn_metriplectic.models import ParticleModel, State
+from gnn_metriplectic.models.particles import Configuration
 
 
 def negative_log_likelihood(
-    model: MetriplecticModel,
+    model: ParticleModel,
     start: State,
     end: State,
     configurations: tuple[Configuration, Configuration],
@@ -54,6 +54,8 @@ def negative_log_likelihood(
 ) -> Tensor:
     """-log p(v', S' | x, r') of each particle, ``[N]``, in nats; 0 without neighbours or solvent.
 
+    Of a model without entropy it is -log p(v' | x, r'), the marginal of the same Gaussian.
+
     Args:
         model: whose transition it is.
         start, end: states before and after.
@@ -64,7 +66,7 @@ def negative_log_likelihood(
             them means nothing.
         noise: variance of the error with which a component of v' - v was measured (without inertia: of (r' - r) / dt,
             which ``end`` has for velocities); one number, or ``[N]``.
-        integrator: ``energy_conserving``, ``euler_maruyama`` or ``overdamped``, whose map is the mean.
+        integrator: one of the model's own, whose map is the mean.
 
     Raises:
         ValueError: an unknown integrator.
@@ -74,6 +76,10 @@ def negative_log_likelihood(
     residual, covariance, log_determinant, pairs = LIKELIHOODS[integrator](
         model, start, end, configurations, dt, acceleration, prescribed, noise
     )
+    if not model.has_entropy:
+        # in a heat bath ∂ε'/∂S' = T, which is also the unit of the residual, so that the determinant stays
+        moving = slice(model.dimension)
+        residual, covariance = residual[:, moving], covariance[:, moving, moving]
     # without a neighbour or solvent nothing is random; the identity keeps the factorisation defined
     touched = pairs.total((pairs.distance < model.cutoff).to(residual.dtype)) > 0
     if model.bath is not None:
@@ -175,6 +181,15 @@ def _euler_maruyama(
     return residual, covariance, torch.zeros_like(entropy), pairs
 
 
+def _increment(model, start: State, end: State, configurations, dt: float, acceleration, prescribed=None, noise=0.0):
+    pairs = configurations[0].pairs
+    mean, factor = model(pairs, start.vel, start.species)
+    residual, factor = (end.vel - start.vel - dt * acceleration - mean) / model.unit, factor / model.unit
+    log_determinant = residual.new_full((len(residual),), -model.dimension * math.log(model.unit))
+    measured = torch.as_tensor(noise / model.unit**2, dtype=residual.dtype).reshape(-1, 1).expand_as(residual)
+    return residual, factor @ factor.mT + torch.diag_embed(measured), log_determinant, pairs
+
+
 # each gives the residual, its covariance, ln |d residual / d (v', S')|, and the pairs that its noise belongs to
-RESIDUALS = {"energy_conserving": _energy_conserving, "euler_maruyama": _euler_maruyama}
+RESIDUALS = {"energy_conserving": _energy_conserving, "euler_maruyama": _euler_maruyama, "increment": _increment}
 LIKELIHOODS = {**RESIDUALS, "overdamped": overdamped_residual}

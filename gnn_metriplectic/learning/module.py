@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import lightning
@@ -12,9 +13,10 @@ from torch_geometric.utils import scatter
 
 from gnn_metriplectic.allocator import keep_freed_memory
 from gnn_metriplectic.geometry import Pairs
-from gnn_metriplectic.learning.likelihood import LIKELIHOODS, negative_log_likelihood
+from gnn_metriplectic.learning.likelihood import negative_log_likelihood
+from gnn_metriplectic.learning.processes import Mean, least_of_all, of_all_processes, process_count
 from gnn_metriplectic.learning.transitions import pairs_of
-from gnn_metriplectic.models import MetriplecticModel, State, build_model
+from gnn_metriplectic.models import GraphNetwork, ParticleModel, State, build_model
 from gnn_metriplectic.terms.entropy import negentropy
 
 CHECKPOINT_FORMAT = 1
@@ -25,21 +27,23 @@ NEGENTROPY = 2.0
 RECENT = 20_000
 # stiffness of the ties of the mean volume and the mean temperature, in nats a particle
 VOLUME_TIE, TEMPERATURE_TIE = 10.0, 100.0
+# share of the steps in which the likelihood gains its weight
+TIES_FIRST = 0.075
 # spread of random numbers that blur the encoded entropies of solids in training: their neighbourhoods are frozen, and
 # an entropy that tells them apart and never changes would raise the likelihood without bound
 BLUR = 0.1
 
 
 class MetriplecticModule(lightning.LightningModule):
-    """Maximum-likelihood training of a `MetriplecticModel`.
+    """Maximum-likelihood training of a `MetriplecticModel` or of a baseline.
 
     Args:
         model: settings of `build_model`, plain values.
         optimizer: ``lr``, ``steps`` of the whole schedule and ``warmup`` as a share of them.
         temperature: ``learned``, or ``equilibrium`` where every trajectory is in local equilibrium: then
-            k_B <T> of each graph is held at the kinetic temperature of its trajectory, and in a solvent at that of the
-            solvent, which is learned.
-        integrator: whose map is the mean of the likelihood.
+            k_B <T> of each graph is held at the kinetic temperature of its trajectory, and in a solvent at that
+            of the solvent, which is learned. Without entropy there is no T.
+        integrator: whose map is the mean of the likelihood; None for the default of the model.
         gauge_steps: batches over which the running statistics of the gauge average.
         provenance: what the model was trained on (units, fingerprint, versions), kept with it.
 
@@ -52,21 +56,20 @@ class MetriplecticModule(lightning.LightningModule):
         model: dict[str, Any],
         optimizer: dict[str, Any],
         temperature: str = "learned",
-        integrator: str = "energy_conserving",
+        integrator: str | None = None,
         gauge_steps: int = 50,
         provenance: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if temperature not in ("learned", "equilibrium"):
             raise ValueError(f"temperature is {temperature!r}; choose 'learned' or 'equilibrium'")
-        if integrator not in LIKELIHOODS:
-            raise ValueError(f"integrator is {integrator!r}; choose one of {sorted(LIKELIHOODS)}")
-        if (integrator == "overdamped") != (model.get("solvent") == "overdamped"):
-            raise ValueError("integrator=overdamped and solvent=overdamped go together: give both, or neither")
-        self.save_hyperparameters()
         # parameters are float32 in training; .double() makes a float64 model
-        self.model: MetriplecticModel = build_model(**model).float()
-        self.register_buffer("recent", torch.randn(RECENT))
+        self.model: ParticleModel = build_model(**model).float()
+        integrator = integrator or self.model.integrators[0]
+        self.model.check_integrator(integrator)
+        self.save_hyperparameters()
+        if self.model.has_entropy:
+            self.register_buffer("recent", torch.randn(RECENT))
 
     @classmethod
     def load_from_checkpoint(cls, *arguments: Any, **options: Any) -> MetriplecticModule:
@@ -81,17 +84,21 @@ class MetriplecticModule(lightning.LightningModule):
         return self._loss(batch)["nll"]
 
     def _loss(self, batch: Batch) -> dict[str, Any]:
-        """What the loss of a batch is made of.
+        """What the loss of a batch is made of; in training, of the batches of all processes.
 
         Returns:
-            ``nll`` a particle and ``excess`` of the mean volume (its logarithm), 0-dim; ``ratio`` of k_B <T> to the
-            kinetic temperature of each graph where these are tied; the free particles' ``entropies``, ``[n]``.
+            ``nll`` a particle, 0-dim, and the number ``count`` of free particles. With entropy also the mean ``volume``
+            in units of what is due to a particle, 0-dim; ``ratio`` of k_B <T> to the kinetic temperature of each graph
+            where these are tied, else None; the free particles' ``entropies`` at both ends, ``[2 count]``.
         """
         pairs, next_pairs = pairs_of(batch)
         species = batch.species if "species" in batch else None
-        entropy, next_entropy = self._entropies(batch, pairs, next_pairs, species)
+        free, count = batch.active, int(batch.active.sum())
+        mean = Mean(count, batch.vel) if self.training else lambda value: value
+        entropy, next_entropy = self._entropies(batch, pairs, next_pairs, species, mean)
         nowhere = torch.zeros_like(batch.vel)  # only displacements matter
-        start, end = State(nowhere, batch.vel, entropy, species), State(nowhere, batch.next_vel, next_entropy, species)
+        start = State(nowhere, self._disturbed(batch.vel), entropy, species)
+        end = State(nowhere, batch.next_vel, next_entropy, species)
         before, after = (self.model.configuration(p, species) for p in (pairs, next_pairs))
         nll = negative_log_likelihood(
             self.model,
@@ -104,52 +111,77 @@ class MetriplecticModule(lightning.LightningModule):
             noise=batch.velocity_noise[batch.batch] if "velocity_noise" in batch else 0.0,
             integrator=self.hparams.integrator,
         )
+        parts = {"nll": mean(nll[free].mean()), "count": count}
+        if not self.model.has_entropy:
+            return parts
         # the scale of W is a gauge: the likelihood does not change along it, the constraint picks a point
-        excess = torch.log((before.volume / batch.particle_volume[batch.batch])[batch.active].mean())
+        volume = mean((before.volume / batch.particle_volume[batch.batch])[free].mean())
         ratio = None
         if self.hparams.temperature == "equilibrium":
             temperature = self.model.k_B * self.model.thermo(before, entropy, species).temperature
-            free = batch.active
-            mean = scatter(temperature[free], batch.batch[free], dim_size=batch.num_graphs, reduce="mean")
+            of_graphs = scatter(temperature[free], batch.batch[free], dim_size=batch.num_graphs, reduce="mean")
             # a solvent at rest is the thermometer, whatever flows in it
             bath = self.model.bath
-            ratio = mean / (batch.kinetic_temperature if bath is None else bath.temperature)
-        entropies = torch.cat([entropy[batch.active], next_entropy[batch.active]])
+            ratio = of_graphs / (batch.kinetic_temperature if bath is None else bath.temperature)
+        entropies = torch.cat([entropy[free], next_entropy[free]])
         if self.training:
-            self.model.see(entropies, before.volume[batch.active])
-        return {"nll": nll[batch.active].mean(), "excess": excess, "ratio": ratio, "entropies": entropies}
+            seen = (entropies, before.volume[free])
+            ends = torch.stack([torch.stack([x.detach().min(), -x.detach().max()]) for x in seen])
+            self.model.see(*(least_of_all(ends) * ends.new_tensor([1.0, -1.0])))
+        return {**parts, "volume": volume, "ratio": ratio, "entropies": entropies}
 
-    def _constraints(self, excess: Tensor, ratio: Tensor | None) -> Tensor:
-        """Penalty of the mean volume and of the mean temperature of each graph, 0-dim.
+    def _constraints(self, volume: Tensor, ratio: Tensor | None) -> Tensor:
+        """Penalty of the mean volume and of the mean temperature of each graph of all processes, 0-dim.
 
         Args:
-            excess: of the mean volume, 0-dim.
+            volume: the mean, in units of what is due to a particle, 0-dim.
             ratio: of k_B <T> to the kinetic temperature of each graph, ``[G]``; None where they are not tied.
         """
-        penalty = VOLUME_TIE * excess**2
-        return penalty if ratio is None else penalty + TEMPERATURE_TIE * ((ratio - 1.0) ** 2).mean()
+        penalty = VOLUME_TIE * torch.log(volume) ** 2
+        if ratio is None:
+            return penalty
+        return penalty + TEMPERATURE_TIE * Mean(len(ratio), ratio)(((ratio - 1.0) ** 2).mean())
 
     def _entropies(
-        self, batch: Batch, pairs: Pairs, next_pairs: Pairs, species: Tensor | None
+        self,
+        batch: Batch,
+        pairs: Pairs,
+        next_pairs: Pairs,
+        species: Tensor | None,
+        mean: Callable[[Tensor], Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """Entropies at the start and the end, each ``[N]``."""
+        """Entropies at the start and the end, each ``[N]``; ``mean`` of this process becomes that of all."""
         encoder = self.model.encoder
+        if not self.model.has_entropy:
+            nothing = batch.vel.new_zeros(len(batch.vel))
+            return nothing, nothing
         if encoder is None:
             return batch.entropy, batch.next_entropy
         vel, next_vel = (self.model.known_velocities(v) for v in (batch.vel, batch.next_vel))
         raw = torch.cat([encoder.raw(pairs, vel, species), encoder.raw(next_pairs, next_vel, species)])
         if self.training:
             counted = raw[torch.cat([batch.active, batch.active])]
-            moments = torch.stack([counted.mean(), counted.var(unbiased=False)]).detach()
-            encoder.follow(*self._shared(moments), weight=self._gauge_weight)
-            entropy = encoder.standardise(raw, counted)
+            own = counted.detach().mean()
+            middle = mean(own)
+            variance = mean(counted.detach().var(unbiased=False) + (own - middle) ** 2)
+            encoder.follow(middle, variance, weight=self._gauge_weight)
+            entropy = encoder.standardise(raw, counted, mean)
         else:
             entropy = encoder.standardise(raw)
         if self.model.is_solid:
-            # of the step alone, so that a training that goes on repeats itself
-            random = torch.Generator().manual_seed(self.global_step)
-            entropy = entropy + BLUR * torch.randn(len(entropy), generator=random).to(entropy)
+            entropy = entropy + BLUR * self._random(entropy)
         return entropy.chunk(2)
+
+    def _disturbed(self, velocities: Tensor) -> Tensor:
+        """Velocities with the noise in which a graph network is trained, both ``[N, D]``."""
+        if not (self.training and isinstance(self.model, GraphNetwork) and self.model.noise):
+            return velocities
+        return velocities + self.model.noise * self.model.speed * self._random(velocities)
+
+    def _random(self, like: Tensor) -> Tensor:
+        """Normal numbers of the step and the process alone, so that a training that goes on repeats itself."""
+        random = torch.Generator().manual_seed(self.global_step * process_count() + self.global_rank)
+        return torch.randn(like.shape, generator=random).to(like)
 
     def _negentropy(self, entropies: Tensor) -> Tensor:
         """Negentropy of the entropies of recent batches, with the gradient of this one's, 0-dim.
@@ -158,46 +190,56 @@ class MetriplecticModule(lightning.LightningModule):
         """
         if self.model.encoder is None:
             return entropies.new_zeros(())
-        value = negentropy(torch.cat([entropies, self.recent]))
-        share = entropies.numel() / (entropies.numel() + self.recent.numel())
+        everyone = of_all_processes(entropies)
+        sample = torch.cat([*everyone, self.recent])
+        value, share = negentropy(sample), entropies.numel() / sample.numel()
         with torch.no_grad():
-            self.recent.copy_(torch.cat([entropies.detach(), self.recent])[: self.recent.numel()])
+            self.recent.copy_(sample[: self.recent.numel()])
         return value.detach() + (value - value.detach()) / share
 
     @property
-    def _gauge_weight(self) -> float:
-        # a plain average at first, then an exponential one
-        return max(1.0 / (1.0 + self.global_step), 1.0 / self.hparams.gauge_steps)
+    def _likelihood_weight(self) -> float:
+        """From 0 to 1 over the first steps where temperatures are tied, so that the ties come first.
 
-    def _shared(self, values: Tensor) -> Tensor:
-        """The mean over processes, so that all ranks keep one gauge."""
-        if self.trainer.world_size == 1:
-            return values
-        values = values.clone()
-        torch.distributed.all_reduce(values)
-        return values / self.trainer.world_size
+        Against them stands an entropy that falls with temperature, minus the kinetic energy: it obeys the first law
+        over a step, and a training that has found it stays there.
+        """
+        if self.hparams.temperature != "equilibrium":
+            return 1.0
+        return min(self.global_step / (TIES_FIRST * self.hparams.optimizer["steps"]), 1.0) ** 2
+
+    @property
+    def _gauge_weight(self) -> float:
+        slow = 1.0 / self.hparams.gauge_steps
+        if "start_from" in (self.hparams.provenance or {}):
+            return slow  # the gauge of the weights that it starts from is not to be thrown away
+        # a plain average at first, then an exponential one
+        return max(1.0 / (1.0 + self.global_step), slow)
 
     def on_fit_start(self) -> None:
         keep_freed_memory()
 
     def on_train_epoch_start(self) -> None:
-        self.model.forget()
+        if self.model.has_entropy:
+            self.model.forget()
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        parts = self._loss(batch)
-        shape = self._negentropy(parts["entropies"])
-        constraints = self._constraints(parts["excess"], parts["ratio"])
-        loss = parts["nll"] + NEGENTROPY * shape + constraints
+        parts, size = self._loss(batch), batch.num_graphs
+        likely = loss = parts["nll"]
+        if self.model.has_entropy:
+            shape = self._negentropy(parts["entropies"])
+            constraints = self._constraints(parts["volume"], parts["ratio"])
+            likely = likely + NEGENTROPY * shape
+            loss = self._likelihood_weight * parts["nll"] + NEGENTROPY * shape + constraints
+            self.log("train/negentropy", shape.detach(), batch_size=size)
+            self.log("train/constraints", constraints.detach(), batch_size=size)
+            self.log("k_B", self.model.k_B.detach(), batch_size=size)
         if not torch.isfinite(loss):
             raise ValueError(
                 f"the loss is {float(loss)} at step {self.global_step}: lower optimizer.lr, or look for outliers in "
                 "the data"
             )
-        size = batch.num_graphs
-        self.log("train/loss", (parts["nll"] + NEGENTROPY * shape).detach(), prog_bar=True, batch_size=size)
-        self.log("train/negentropy", shape.detach(), batch_size=size)
-        self.log("train/constraints", constraints.detach(), batch_size=size)
-        self.log("k_B", self.model.k_B.detach(), batch_size=size)
+        self.log("train/loss", likely.detach(), prog_bar=True, batch_size=size)
         return loss
 
     def on_validation_epoch_start(self) -> None:
@@ -208,15 +250,20 @@ class MetriplecticModule(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         parts = self.validated
-        count = torch.tensor([float(len(part["entropies"])) for part in parts], device=self.device)
-        nll, excess = (
-            (torch.stack([part[name] for part in parts]) * count).sum() / count.sum() for name in ("nll", "excess")
-        )
-        ratio = None if parts[0]["ratio"] is None else torch.cat([part["ratio"] for part in parts])
-        # a checkpoint whose temperature is off is not the best, however likely it makes the data
-        loss = nll + self._constraints(excess, ratio)
+        count = torch.tensor([float(part["count"]) for part in parts], device=self.device)
+        over_processes = Mean(int(count.sum()), count)
+
+        def mean(name: str) -> Tensor:
+            return over_processes((torch.stack([part[name] for part in parts]) * count).sum() / count.sum())
+
+        loss = mean("nll")
+        if self.model.has_entropy:
+            ratio = None if parts[0]["ratio"] is None else torch.cat([part["ratio"] for part in parts])
+            # a checkpoint whose temperature is off is not the best, however likely it makes the data
+            loss = loss + self._constraints(mean("volume"), ratio)
         if self.model.encoder is not None:
-            loss = loss + NEGENTROPY * negentropy(torch.cat([part["entropies"] for part in parts]))
+            entropies = torch.cat([part["entropies"] for part in parts])
+            loss = loss + NEGENTROPY * negentropy(torch.cat(of_all_processes(entropies)))
         self.log("val/loss", loss, prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> dict[str, Any]:
@@ -236,7 +283,7 @@ class MetriplecticModule(lightning.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         check_format(checkpoint)
-        self.to(checkpoint["state_dict"]["model.log_k_B"].dtype)
+        self.to(checkpoint["state_dict"]["model.log_mass"].dtype)
 
 
 def check_format(checkpoint: dict[str, Any]) -> None:

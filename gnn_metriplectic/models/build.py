@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from typing import Any
 
+from gnn_metriplectic.models.baselines import dpd, gnn
 from gnn_metriplectic.models.metriplectic import MetriplecticModel
+from gnn_metriplectic.models.particles import ParticleModel
+from gnn_metriplectic.models.scales import Scales, pair_noise
 from gnn_metriplectic.terms import (
     DeformationGradient,
     EntropyEncoder,
@@ -18,49 +20,22 @@ from gnn_metriplectic.terms import (
     SolventBath,
 )
 
-
-@dataclass(frozen=True)
-class Scales:
-    """Typical sizes of the training data, in its units; networks start from them.
-
-    Attributes:
-        energy: k_B T, from the velocities.
-        volume: of a particle.
-        speed: root mean square of a velocity component.
-        increment: mean square change of a velocity component over one step.
-        neighbors: particles within the cutoff of another.
-        mass: of a particle, the mean over species.
-        entropy: spread of the entropy, 1 where it is encoded.
-        moduli: of a solid, what a unit of I2, of H and of J - 1 - ln J store in a particle, in units of energy.
-    """
-
-    energy: float
-    volume: float
-    speed: float
-    increment: float
-    neighbors: float
-    mass: float
-    entropy: float
-    moduli: tuple[float, ...] = ()
-
-    def to_dict(self) -> dict[str, float | list[float]]:
-        """Plain settings."""
-        return {**asdict(self), "moduli": list(self.moduli)}
-
-
 # the first guess of the heat capacity of a particle, in units of k_B; that of a solid takes up the heat of its friction
 HEAT_CAPACITY, SOLID_HEAT_CAPACITY = 25.0, 1e4
 STRAINS = ("deformation_gradient", "pair_network")
 # the share of the excess of heat that a pair may exchange in a step
 EXCESS = 0.25
-# the first guess of the share of the solvent in the friction of a particle, and of its heat a step
+# the first guess of the share of the solvent in the friction of a particle
 SOLVENT_SHARE = 0.5
+# the largest friction of a pair, as a rate times the lag
+DRAG_LIMIT = 4.0
 # the first guess of the share of a step in the variance of the entropy
 ENTROPY_INCREMENT = 0.1
 
 
 def build_model(
     *,
+    kind: str = "metriplectic",
     dimension: int,
     cutoff: float,
     dt: float,
@@ -68,49 +43,77 @@ def build_model(
     learn_mass: bool,
     entropy: str,
     scales: dict[str, Any],
+    substeps: int = 1,
+    solvent: str | None = None,
+    **terms: dict[str, Any],
+) -> ParticleModel:
+    """A learned model with fresh weights.
+
+    Args:
+        kind: one of `KINDS`, each a function of this module or of `baselines`.
+        dimension, cutoff, dt: of the data; dt is the lag times the spacing of frames.
+        mass: of a particle, one number or one a species.
+        learn_mass: whether the mass is fitted too.
+        entropy: ``encoded`` or ``observed`` (given with the data; then there is no encoder); baselines have none.
+        scales: of the data, as `Scales`.
+        substeps: steps of the model in one of the data.
+        solvent: ``inertial`` or ``overdamped`` for particles in a liquid, None for others.
+        terms: settings of the networks, by the names that the kind has for them.
+
+    Raises:
+        ValueError: a setting out of range.
+        TypeError: a term that the kind does not have, or lacks.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"the kind of model is {kind!r}; choose one of {sorted(KINDS)}")
+    if entropy not in ("encoded", "observed"):
+        raise ValueError(f"entropy is {entropy!r}; choose 'encoded' or 'observed'")
+    if substeps < 1:
+        raise ValueError(f"substeps is {substeps}; it must be at least 1")
+    known = {"dimension": dimension, "cutoff": cutoff, "dt": dt, "mass": mass, "learn_mass": learn_mass}
+    if solvent not in (None, "inertial", "overdamped"):
+        raise ValueError(f"solvent is {solvent!r}; choose 'inertial', 'overdamped', or None for no liquid")
+    if kind == "metriplectic":
+        terms.update(entropy=entropy, solvent=solvent)
+    elif solvent is not None:
+        raise ValueError(f"solvent={solvent} is for kind=metriplectic; a {kind} has no liquid")
+    return KINDS[kind](**known, size=Scales(**scales), substeps=substeps, **terms)
+
+
+def metriplectic(
+    *,
+    dimension: int,
+    cutoff: float,
+    dt: float,
+    mass: float | list[float],
+    learn_mass: bool,
+    size: Scales,
+    substeps: int,
+    entropy: str,
     kernel: dict,
     equation_of_state: dict,
     friction: dict,
     encoder: dict,
     strain: dict | None = None,
     elastic: dict | None = None,
-    substeps: int = 1,
     solvent: str | None = None,
 ) -> MetriplecticModel:
-    """A learned model with fresh weights.
+    """A metriplectic model of networks.
 
     Args:
-        dimension, cutoff, dt: of the data; dt is the lag times the spacing of frames.
-        mass: of a particle, one number or one a species.
-        learn_mass: whether the mass is fitted too.
-        entropy: ``encoded`` or ``observed`` (given with the data; then there is no encoder).
-        scales: of the data, as `Scales`.
-        kernel, friction: ``width`` and ``depth`` of their networks (and ``rank`` for friction).
+        dimension, cutoff, dt, mass, learn_mass, size, substeps, entropy, solvent: as of `build_model`.
+        kernel: ``width``.
+        friction: ``width`` and ``depth`` of its network, and ``rank``.
         equation_of_state: ``width``.
         encoder: ``width`` and ``hops``.
         strain, elastic: of a solid: ``measure`` (one of `STRAINS`) and ``width`` of the network for the second of
             them; ``width``.
-        substeps: steps of the model in one of the data.
-        solvent: ``inertial`` or ``overdamped`` for particles in a liquid, None for others.
-
-    Raises:
-        ValueError: a setting out of range.
     """
-    if entropy not in ("encoded", "observed"):
-        raise ValueError(f"entropy is {entropy!r}; choose 'encoded' or 'observed'")
-    if solvent not in (None, "inertial", "overdamped"):
-        raise ValueError(f"solvent is {solvent!r}; choose 'inertial', 'overdamped', or None for no liquid")
-    if substeps < 1:
-        raise ValueError(f"substeps is {substeps}; it must be at least 1")
     species = len(mass) if isinstance(mass, list) else 1
-    size = Scales(**scales)
     capacity = HEAT_CAPACITY if strain is None else SOLID_HEAT_CAPACITY
     k_B = size.entropy * capacity**-0.5
     temperature = size.energy / k_B
-    # 2 k_B dt Σ_j G_ij / m² is the variance of a velocity step; the windows leave about a quarter of the sum
-    effective = max(0.25 * size.neighbors, 1.0)
-    fluctuation = size.increment * size.mass**2 / dt
-    bath = None
+    drag, bath = pair_noise(size, k_B=k_B, dt=dt), None
     if solvent is not None:
         bath = SolventBath(
             friction=[_solvent_friction(solvent, size, dt)] * species,
@@ -119,9 +122,9 @@ def build_model(
             overdamped=solvent == "overdamped",
             learned=True,
         )
-        fluctuation = (1.0 - SOLVENT_SHARE) * fluctuation
-    drag = fluctuation / (k_B * effective)
-    heat = ENTROPY_INCREMENT * (size.entropy * temperature) ** 2 / (2.0 * k_B * dt * effective)
+        drag = (1.0 - SOLVENT_SHARE) * drag
+    heat = ENTROPY_INCREMENT * (size.entropy * temperature) ** 2 / (2.0 * k_B * dt * size.effective_neighbors)
+    friction_limit = DRAG_LIMIT * size.mass * temperature / dt
     entropic = {"energy": size.energy, "entropy": size.entropy}
     solid = {}
     if strain is None:
@@ -141,7 +144,7 @@ def build_model(
             cutoff,
             temperature=temperature,
             squared=(drag, drag, heat),
-            heat_limit=EXCESS * capacity * k_B * temperature**2 / dt,
+            limits=(friction_limit, friction_limit, EXCESS * capacity * k_B * temperature**2 / dt),
             species=species,
             **friction,
         ),
@@ -170,3 +173,6 @@ def _strain(cutoff: float, dimension: int, *, measure: str, width: int) -> Defor
     if measure == "pair_network":
         return PairStrain(cutoff, dimension=dimension, width=width)
     return DeformationGradient()
+
+
+KINDS = {"metriplectic": metriplectic, "dpd": dpd, "gnn": gnn}

@@ -8,7 +8,6 @@ Hernández, Win, O'Connor, Arratia and Trask, *Data-driven particle dynamics* (a
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,45 +15,26 @@ from torch import Tensor, nn
 from gnn_metriplectic.brackets import BathBracket, DissipativeBracket, PoissonBracket
 from gnn_metriplectic.brackets.elastic import ElasticForces
 from gnn_metriplectic.brackets.poisson import poisson_matrix
-from gnn_metriplectic.geometry import Pairs, by_blocks
+from gnn_metriplectic.geometry import Pairs
+from gnn_metriplectic.models.particles import Configuration, ParticleModel
 from gnn_metriplectic.models.state import State
 from gnn_metriplectic.terms import (
     DensityKernel,
     ElasticEnergy,
     EntropyEncoder,
     EquationOfState,
-    Friction,
     FrictionTerm,
+    HeatBath,
     SolventBath,
-    Strain,
     Strained,
     StrainTerm,
     Thermo,
 )
 
-
-class Configuration(NamedTuple):
-    """What the positions alone determine.
-
-    Attributes:
-        pairs: within the cutoff, and of a solid its reference neighbours.
-        volume: of each particle, ``[N]``.
-        slope: W' of each pair, ``[E]``.
-        strain: of a solid.
-        rest_volume: of a solid, the volumes in the reference, ``[N]``.
-    """
-
-    pairs: Pairs
-    volume: Tensor
-    slope: Tensor
-    strain: Strain | None = None
-    rest_volume: Tensor | None = None
-
-
 _NOTHING_SEEN = [[math.inf, -math.inf]] * 2
 
 
-class MetriplecticModel(nn.Module):
+class MetriplecticModel(ParticleModel):
     """Energy, entropy and friction of particles, learned or given by formulas.
 
     Args:
@@ -86,64 +66,26 @@ class MetriplecticModel(nn.Module):
         learn_mass: bool = False,
         learn_k_B: bool = False,
     ) -> None:
-        super().__init__()
-        masses = torch.atleast_1d(torch.as_tensor(mass, dtype=torch.float64))
-        if not (torch.isfinite(masses).all() and (masses > 0).all()):
-            raise ValueError(f"mass is {mass}; it must be positive")
+        super().__init__(kernel.cutoff, mass=mass, dt=dt, dimension=dimension, learn_mass=learn_mass)
         if not k_B > 0:
             raise ValueError(f"k_B is {k_B}; it must be positive")
-        if not dt > 0:
-            raise ValueError(f"dt is {dt}; it must be positive")
         if (strain is None) != (elastic is None):
             raise ValueError("a solid has both a strain and an elastic energy, a fluid neither")
         self.strain, self.elastic, self.bath = strain, elastic, bath
         self.kernel, self.equation_of_state, self.friction, self.encoder = kernel, equation_of_state, friction, encoder
-        self.dt, self.dimension = float(dt), dimension
-        self.log_mass = nn.Parameter(torch.log(masses), requires_grad=learn_mass)
         self.log_k_B = nn.Parameter(torch.tensor(k_B, dtype=torch.float64).log(), requires_grad=learn_k_B)
         # least and greatest entropy and volume of the last epoch of training: where the networks are known
         self.register_buffer("seen", torch.tensor(_NOTHING_SEEN, dtype=torch.float64))
 
     @property
-    def cutoff(self) -> float:
-        """Range of all pair terms, in units of length."""
-        return self.kernel.cutoff
+    def integrators(self) -> tuple[str, ...]:
+        """Names of those that run the model, the default first."""
+        return ("overdamped",) if self.is_overdamped else ("energy_conserving", "euler_maruyama")
 
     @property
     def k_B(self) -> Tensor:
         """Boltzmann's constant, 0-dim."""
         return torch.exp(self.log_k_B)
-
-    @property
-    def mass(self) -> Tensor:
-        """Mass of a particle: 0-dim, or ``[species]`` where there are several."""
-        return torch.exp(self.log_mass).squeeze()
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Floating type of the parameters."""
-        return self.log_k_B.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return self.log_k_B.device
-
-    def masses(self, count: int, species: Tensor | None) -> Tensor:
-        """Mass of each particle, ``[N]``."""
-        self._check_species(species)
-        mass = torch.exp(self.log_mass)
-        return mass.expand(count) if species is None else mass[species]
-
-    def _check_species(self, species: Tensor | None) -> None:
-        known = self.log_mass.numel()
-        if species is None:
-            if known != 1:
-                raise ValueError(f"the model has {known} species and the state names none: give species [N]")
-            return
-        for kind in (int(species.min()), int(species.max())):
-            if not 0 <= kind < known:
-                raise ValueError(f"species {kind} is unknown to a model of {known} species, numbered from 0")
 
     def forget(self) -> None:
         """Empty ``seen``."""
@@ -160,7 +102,7 @@ class MetriplecticModel(nn.Module):
 
         Raises ValueError for species that the model does not know, or none where it has several.
         """
-        self._check_species(species)
+        self.check_species(species)
         volume, slope = self.kernel.volume(pairs, species)
         if self.strain is None:
             return Configuration(pairs, volume, slope)
@@ -188,6 +130,11 @@ class MetriplecticModel(nn.Module):
         """Whether particles have reference neighbours."""
         return self.strain is not None
 
+    @property
+    def has_entropy(self) -> bool:
+        """False where every particle is a heat bath of one temperature: its entropy then is not felt by anything."""
+        return not isinstance(self.equation_of_state, HeatBath)
+
     def law(self, configuration: Configuration) -> EquationOfState:
         """Internal energy of each particle in a configuration, as a function of (S, V)."""
         if configuration.strain is None:
@@ -208,13 +155,8 @@ class MetriplecticModel(nn.Module):
     def dissipative(self, configuration: Configuration, thermo: Thermo, species: Tensor | None) -> DissipativeBracket:
         """The irreversible bracket."""
         pairs, volume, slope, *_ = configuration
-        fluctuation = self.k_B / thermo.heat_capacity
-
-        def friction(block: Pairs, slope: Tensor) -> Friction:
-            return self.friction(block, thermo.temperature, fluctuation, volume, slope, species)
-
-        mass = self.masses(pairs.num_particles, species)
-        return DissipativeBracket(pairs, Friction(*by_blocks(friction, pairs, slope)), thermo, mass, self.k_B)
+        friction = self.friction(pairs, thermo.temperature, self.k_B / thermo.heat_capacity, volume, slope, species)
+        return DissipativeBracket(pairs, friction, thermo, self.masses(pairs.num_particles, species), self.k_B)
 
     def solvent(self, thermo: Thermo, species: Tensor | None) -> BathBracket | None:
         """The exchange with the solvent, if there is one."""
@@ -255,20 +197,9 @@ class MetriplecticModel(nn.Module):
         configuration = self.configuration(pairs, state.species)
         return self.kinetic_energy(state) + self.thermo(configuration, state.entropy, state.species).energy.sum()
 
-    def kinetic_energy(self, state: State) -> Tensor:
-        """Σ ½ m v², 0-dim; without inertia none."""
-        if self.is_overdamped:
-            return state.vel.new_zeros(())
-        mass = self.masses(state.pos.shape[0], state.species)
-        return 0.5 * (mass.unsqueeze(1) * state.vel**2).sum()
-
     def entropy(self, state: State) -> Tensor:
         """Total entropy, 0-dim."""
         return state.entropy.sum()
-
-    def momentum(self, state: State) -> Tensor:
-        """Total momentum, ``[D]``."""
-        return (self.masses(state.pos.shape[0], state.species).unsqueeze(1) * state.vel).sum(dim=0)
 
     def temperature(self, state: State, pairs: Pairs) -> Tensor:
         """Thermodynamic temperature T_i of each particle, ``[N]``; k_B times it is an energy."""
@@ -307,17 +238,3 @@ class MetriplecticModel(nn.Module):
     def poisson_matrix(self, state: State, pairs: Pairs) -> Tensor:
         """Dense L over [r.ravel(), v.ravel(), S], square of side N (2 D + 1); for small N."""
         return poisson_matrix(self.masses(state.pos.shape[0], state.species), state.pos.shape[1])
-
-    def encode(self, pairs: Pairs, velocities: Tensor, species: Tensor | None = None) -> Tensor:
-        """Entropy of each particle from its neighbours, ``[N]``; without inertia from their places alone.
-
-        Raises ValueError where the model has no encoder (its entropy is an observed quantity), or not these species.
-        """
-        if self.encoder is None:
-            raise ValueError("this model has no entropy encoder: give the entropies with the state")
-        self._check_species(species)
-        return self.encoder(pairs, self.known_velocities(velocities), species)
-
-    def known_velocities(self, velocities: Tensor) -> Tensor:
-        """Those that are part of the state: without inertia none, which is zero."""
-        return torch.zeros_like(velocities) if self.is_overdamped else velocities

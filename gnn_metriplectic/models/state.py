@@ -12,7 +12,8 @@ from torch import Tensor
 from gnn_metriplectic.geometry import Box, Pairs, Reference, neighbor_pairs
 
 if TYPE_CHECKING:
-    from gnn_metriplectic.models.metriplectic import Configuration, MetriplecticModel
+    from gnn_metriplectic.models.metriplectic import MetriplecticModel
+    from gnn_metriplectic.models.particles import Configuration, ParticleModel
     from gnn_metriplectic.trajectory import Trajectory
 
 
@@ -79,11 +80,11 @@ class State:
         return State(pos, vel, entropy, species, reference)
 
     @classmethod
-    def from_frame(cls, traj: Trajectory, frame: int, model: MetriplecticModel, *, encode: bool = True) -> State:
+    def from_frame(cls, traj: Trajectory, frame: int, model: ParticleModel, *, encode: bool = True) -> State:
         """State of one frame of a trajectory, in the floating type and on the device of the model.
 
         The entropy comes from the model's encoder; from the trajectory if the model has none, or with ``encode=False``
-        (frames of the model's own rollouts).
+        (frames of the model's own rollouts). It is zero where the model has no entropy.
 
         Raises:
             ValueError: a frame that does not exist, another dimension, or no source of entropy.
@@ -96,6 +97,8 @@ class State:
         pos, vel = traj.positions[frame].to(**like), traj.velocities[frame].to(**like)
         species = None if traj.species is None else traj.species.to(model.device)
         reference = None if traj.reference is None else traj.reference.to(**like)
+        if not model.has_entropy:
+            return cls(pos, vel, pos.new_zeros(len(pos)), species, reference)
         if model.encoder is None or not encode:
             if traj.entropies is None:
                 raise ValueError(
@@ -140,7 +143,7 @@ class State:
     @classmethod
     def equilibrium(
         cls,
-        model: MetriplecticModel,
+        model: ParticleModel,
         pos: Tensor,
         box: Box,
         *,
@@ -152,7 +155,7 @@ class State:
         """Velocities and entropies drawn from the canonical ensemble at given positions.
 
         p(v, S) ∝ exp[(S - (½ m v² + U(S, V)) / T) / k_B] for each particle, then the total momentum
-        is removed.
+        is removed. Without entropy, velocities alone.
 
         Args:
             model: of which this is an equilibrium.
@@ -175,6 +178,8 @@ class State:
             vel = torch.randn(pos.shape, generator=generator, dtype=torch.float64).to(pos)
             vel = vel * torch.sqrt(temperature / mass)
             vel = vel - (mass * vel).sum(dim=0) / mass.sum()
+            if not model.has_entropy:
+                return cls(pos, vel, pos.new_zeros(len(pos)), species, reference)
             configuration = model.configuration(neighbor_pairs(pos, box, model.cutoff, reference=reference), species)
             uniform = torch.rand(pos.shape[0], generator=generator, dtype=torch.float64).to(pos)
             entropy = _draw_entropy(model, configuration, species, temperature / model.k_B, uniform)

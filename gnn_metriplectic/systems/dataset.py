@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -72,7 +73,12 @@ class _Job:
 
 
 def ensure_dataset(
-    settings: dict[str, Any], folder: str | os.PathLike[str], *, seed: int, workers: int | None = None
+    settings: dict[str, Any],
+    folder: str | os.PathLike[str],
+    *,
+    seed: int,
+    workers: int | None = None,
+    generate: bool = True,
 ) -> Path:
     """Generate what is missing of a system's trajectories; each file has its own seed.
 
@@ -83,6 +89,7 @@ def ensure_dataset(
         folder: where they go, as ``<folder>/<split>/<name>_<run>.h5``.
         seed: of the whole set.
         workers: processes; by default one a core.
+        generate: False waits for another process, which generates.
 
     Raises:
         ValueError: an unknown system, settings that do not fit it, or a folder generated with others.
@@ -98,7 +105,10 @@ def ensure_dataset(
             f"{folder} holds trajectories of other settings (see {found}): choose another folder with data=..., "
             "or remove this one"
         )
-    jobs = [job for job in _jobs(system, settings, folder, seed) if not job.path.is_file()]
+    while jobs := [job for job in _jobs(system, settings, folder, seed) if not job.path.is_file()]:
+        if generate:
+            break
+        time.sleep(1.0)
     if not jobs:
         return folder
     folder.mkdir(parents=True, exist_ok=True)

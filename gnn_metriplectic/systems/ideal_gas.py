@@ -1,4 +1,4 @@
-"""The ideal gas: smoothed dissipative particle dynamics of a monatomic gas, in three flows.
+"""The ideal gas: smoothed dissipative particle dynamics of a monatomic gas, at rest, in flows, and conducting heat.
 
 The ground truth is the package's own dynamics with analytic terms (Lucy kernel, ideal gas of N_a
 atoms a particle, SDPD friction). Units are reduced: box 1, m = 1, k_B = 1.
@@ -7,6 +7,7 @@ atoms a particle, SDPD friction). Units are reduced: box 1, m = 1, k_B = 1.
     self_diffusion   nothing: equilibrium
     shear            a linear profile between Lees-Edwards images
     taylor_green     a body force f₀ (sin kx cos ky cos kz, -cos kx sin ky cos kz, 0), switched on at rest
+    conduction       nothing: the half at small x begins hot, the other cold
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from gnn_metriplectic.geometry import Box
 from gnn_metriplectic.models import MetriplecticModel, State
 from gnn_metriplectic.terms import IdealGas, LucyKernel, SDPDFriction
 
-SCENARIOS = ("self_diffusion", "shear", "taylor_green")
+SCENARIOS = ("self_diffusion", "shear", "taylor_green", "conduction")
 
 
 @dataclass(frozen=True)
@@ -72,16 +73,16 @@ class IdealGasSystem:
             dimension=3,
         ).double()
 
-    def _places(self, random: torch.Generator) -> Tensor:
+    def _places(self, particles: int, random: torch.Generator) -> Tensor:
         """Places ``[N, 3]`` near those of a cubic lattice, with long density waves of about their thermal strength.
 
         Waves as long as the box take a time of about 1 to decay. Places drawn one by one would give them N_a = 20 times
         their thermal energy: after 150 steps the kinetic temperature was still 6 % high.
         """
-        side = math.ceil(self.particles ** (1.0 / 3.0) - 1e-9)
+        side = math.ceil(particles ** (1.0 / 3.0) - 1e-9)
         sites = torch.cartesian_prod(*[torch.arange(side, dtype=torch.float64)] * 3)
-        sites = sites[torch.randperm(len(sites), generator=random)[: self.particles]]
-        jitter = torch.rand(self.particles, 3, generator=random, dtype=torch.float64) - 0.5
+        sites = sites[torch.randperm(len(sites), generator=random)[:particles]]
+        jitter = torch.rand(particles, 3, generator=random, dtype=torch.float64) - 0.5
         return self.length / side * (sites + 0.5 + 0.8 * jitter)
 
     # trajectories are made side by side, one a core
@@ -95,36 +96,60 @@ class IdealGasSystem:
         temperature: float,
         frames: int,
         seed: int,
+        density: float = 1.0,
+        shear_rate: float | None = None,
+        contrast: float = 0.5,
         advance: Callable[[float, str], None] | None = None,
     ) -> None:
         """Write one trajectory of ``frames`` frames to ``path``.
+
+        Args:
+            path, frames, seed, advance: as of `System`.
+            scenario: one of `SCENARIOS`.
+            temperature: k_B T.
+            density: particles in the box over those of the settings, of the same gas.
+            shear_rate: in place of that of the settings.
+            contrast: of conduction, whose halves begin at ``temperature`` (1 ± contrast).
 
         Raises:
             ValueError: an unknown scenario, or settings that make no gas.
         """
         if scenario not in SCENARIOS:
             raise ValueError(f"scenario {scenario!r} is unknown; choose one of {SCENARIOS}")
-        if self.particles < 2:
-            raise ValueError(f"particles is {self.particles}; a gas has at least 2")
+        particles = round(density * self.particles)
+        if particles < 2:
+            raise ValueError(f"particles is {self.particles} at density {density}; a gas has at least 2")
+        if not 0.0 <= contrast < 1.0:
+            raise ValueError(f"contrast is {contrast}; it must be from 0 to less than 1")
         model, rest = self.model(), Box.cubic(self.length, 3)
         rest.check_cutoff(self.cutoff)
         random = torch.Generator().manual_seed(seed)
-        pos = self._places(random)
+        pos = self._places(particles, random)
         # the streams of the stages must differ: number the seeds of the noise apart
         stages = [(seed << 3) + stage for stage in range(4)]
         state = State.equilibrium(model, pos, rest, temperature=temperature, seed=stages[0])
         bath = Thermostat(temperature, 20.0 * self.dt)
         steps = self.equilibration
         quiet = simulate(model, state, box=rest, dt=self.dt, steps=steps, every=steps, seed=stages[1], thermostat=bath)
-        state = State.equilibrium(model, quiet.positions[-1], rest, temperature=temperature, seed=stages[2])
+        calm = quiet.positions[-1]
+        state = State.equilibrium(model, calm, rest, temperature=temperature, seed=stages[2])
         box, forcing = rest, None
         if scenario == "taylor_green":
             forcing = TaylorGreenForcing(self.forcing, self.length)
         if scenario == "shear":
-            box = Box.cubic(self.length, 3, shear_rate=self.shear_rate)
+            rate = self.shear_rate if shear_rate is None else shear_rate
+            box = Box.cubic(self.length, 3, shear_rate=rate)
             vel = state.vel.clone()
-            vel[:, 0] += self.shear_rate * state.pos[:, 1]
+            vel[:, 0] += rate * state.pos[:, 1]
             state = State(state.pos, vel, state.entropy)
+        if scenario == "conduction":
+            hot, cold = (
+                State.equilibrium(model, calm, rest, temperature=temperature * factor, seed=stages[2])
+                for factor in (1.0 + contrast, 1.0 - contrast)
+            )
+            left = (calm[:, 0] / self.length) % 1.0 < 0.5
+            vel = torch.where(left.unsqueeze(1), hot.vel, cold.vel)
+            state = State(calm, vel - vel.mean(dim=0), torch.where(left, hot.entropy, cold.entropy))
         simulate(
             model,
             state,

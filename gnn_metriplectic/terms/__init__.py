@@ -14,6 +14,7 @@ from gnn_metriplectic.terms.elasticity import (
 from gnn_metriplectic.terms.energy import EquationOfState, LearnedEquationOfState, Thermo
 from gnn_metriplectic.terms.entropy import EntropyEncoder
 from gnn_metriplectic.terms.friction import Friction, FrictionTerm, LearnedFriction
+from gnn_metriplectic.terms.isothermal import HeatBath, PairFriction, PairPotential
 from gnn_metriplectic.terms.strain import DeformationGradient, PairStrain, Strain, StrainTerm
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "EquationOfState",
     "Friction",
     "FrictionTerm",
+    "HeatBath",
     "HookeanShear",
     "HookeanVolume",
     "IdealGas",
@@ -33,6 +35,8 @@ __all__ = [
     "LearnedShear",
     "LearnedVolume",
     "LucyKernel",
+    "PairFriction",
+    "PairPotential",
     "PairStrain",
     "SDPDFriction",
     "SolventBath",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gnn_metriplectic.geometry import Pairs, by_blocks
-from gnn_metriplectic.terms.jets import ScalarNetwork, SpeciesShift
+from gnn_metriplectic.geometry import Pairs
+from gnn_metriplectic.terms.jets import SpeciesShift
+from gnn_metriplectic.terms.rows import by_rows
 
 
 class DensityKernel(nn.Module):
@@ -27,40 +28,46 @@ class DensityKernel(nn.Module):
         """W(0) of each particle, ``[N]``."""
         raise NotImplementedError
 
+    def crowding(self, pairs: Pairs, species: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Σ_j W_ij of each particle, ``[N]``, and W' of each pair, ``[E]``."""
+        value, slope = self(pairs, species)
+        return pairs.total(value), slope
+
     def volume(self, pairs: Pairs, species: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Volume 1 / (W(0) + sum_j W_ij) ``[N]`` of each particle, and W' ``[E]`` of each pair.
+        """Volume 1 / (W(0) + Σ_j W_ij) ``[N]`` of each particle, and W' ``[E]`` of each pair.
 
         Español and Revenga, Phys. Rev. E 67, 026705 (2003), eq. 12.
         """
-        value, slope = by_blocks(lambda block: self(block, species), pairs)
-        density = self.at_zero(pairs, species) + pairs.total(value)
-        return 1.0 / density, slope
+        crowding, slope = self.crowding(pairs, species)
+        return 1.0 / (self.at_zero(pairs, species) + crowding), slope
 
 
 class LearnedKernel(DensityKernel):
-    """W = w exp(net(r²/h²)) (1 - r²/h²)².
+    """W = w exp(c₀ - n(ρ²)) (1 - ρ²)² with n = Σ_k c_k sigmoid(a_k ρ² + b_k), a_k and c_k > 0, and ρ = r / cutoff.
 
-    A function of r² is smooth at r = 0 and changes little at distances that no pair of the training had, where
-    the window then makes pairs repel.
+    W falls with r, so that pairs repel where the pressure is positive, also at distances that hardly any pair of the
+    training had: free to rise, W had its maximum there in some trainings, and pairs collected at r = 0.
 
     The scale of W is a gauge, which training fixes by the mean volume of a particle; w is such that
-    fresh networks start near it.
+    fresh kernels start near it.
 
     Args:
         cutoff: h.
         volume: mean volume of a particle.
         dimension: 2 or 3.
-        width, depth: of the network.
+        width: number of sigmoids.
         species: number of species.
     """
 
-    def __init__(
-        self, cutoff: float, *, volume: float, dimension: int, width: int, depth: int, species: int = 1
-    ) -> None:
+    def __init__(self, cutoff: float, *, volume: float, dimension: int, width: int, species: int = 1) -> None:
         super().__init__(cutoff)
         if not volume > 0:
             raise ValueError(f"mean volume of a particle is {volume}; it must be positive")
-        self.network = ScalarNetwork(1, width=width, depth=depth)
+        # steps of width 1/4 with their middles spread over [0, 1]
+        self.log_rate = nn.Parameter(torch.full((width,), 8.0).log() + 0.3 * torch.randn(width))
+        self.bias = nn.Parameter(-8.0 * torch.rand(width))
+        self.log_height = nn.Parameter(torch.full((width,), 1.0 / width).log())
+        self.log_scale = nn.Parameter(torch.tensor(0.5))
         self.shift = SpeciesShift(species, width)
         ball = {2: torch.pi, 3: 4.0 * torch.pi / 3.0}[dimension] * cutoff**dimension
         neighbors = ball / volume
@@ -70,14 +77,21 @@ class LearnedKernel(DensityKernel):
     def forward(self, pairs: Pairs, species: Tensor | None = None) -> tuple[Tensor, Tensor]:
         rho = pairs.distance / self.cutoff
         ends = (None, None) if species is None else pairs.ends(species)
-        log, log_slope = self.network.jet(rho * rho, self.shift(*ends))
+        fall, slope = self._fall(rho * rho, self.shift(*ends))
         window = (1.0 - rho * rho).clamp(min=0.0)
-        scale = self.unit * torch.exp(log.squeeze(1))
+        scale = self.unit * torch.exp(self.log_scale - fall)
         value = scale * window * window
-        slope = 2.0 * rho * (value * log_slope.squeeze(1) - 2.0 * scale * window) / self.cutoff
-        return value, slope
+        return value, -2.0 * rho * (value * slope + 2.0 * scale * window) / self.cutoff
 
     def at_zero(self, pairs: Pairs, species: Tensor | None = None) -> Tensor:
-        rho = pairs.displacement.new_zeros(1 if species is None else pairs.num_particles)
-        log = self.network(rho, self.shift(species, species)).squeeze(1)
-        return (self.unit * torch.exp(log)).expand(pairs.num_particles)
+        square = pairs.displacement.new_zeros(1 if species is None else pairs.num_particles)
+        fall, _ = self._fall(square, self.shift(species, species))
+        return (self.unit * torch.exp(self.log_scale - fall)).expand(pairs.num_particles)
+
+    @by_rows
+    def _fall(self, square: Tensor, shift: Tensor | None) -> tuple[Tensor, Tensor]:
+        """n and its slope, both ``[E]``, at ρ² ``[E]``."""
+        rate, height = torch.exp(self.log_rate), torch.exp(self.log_height)
+        hidden = square.unsqueeze(1) * rate + self.bias
+        gate = torch.sigmoid(hidden if shift is None else hidden + shift)
+        return gate @ height, (gate * (1.0 - gate)) @ (height * rate)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gnn_metriplectic.terms.linear import linear
+from gnn_metriplectic.terms.rows import by_rows
 
 
 class Thermo(NamedTuple):
@@ -122,6 +123,7 @@ class LearnedEquationOfState(EquationOfState):
         self.log_coefficient = nn.Parameter(torch.full((exponentials,), heat_capacity / exponentials).log())
         self.species_shift = nn.Embedding(species, 2) if species > 1 else None
 
+    @by_rows
     def forward(self, entropy: Tensor, volume: Tensor, species: Tensor | None = None) -> Thermo:
         x = torch.stack([entropy / self.entropy_scale, -torch.log(volume / self.volume_scale)], dim=1)
         if self.species_shift is not None:

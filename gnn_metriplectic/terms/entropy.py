@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -68,17 +69,20 @@ class EntropyEncoder(nn.Module):
         """Standardised entropy ``[N]``."""
         return self.standardise(self.raw(pairs, velocities, species))
 
-    def standardise(self, raw: Tensor, counted: Tensor | None = None) -> Tensor:
+    def standardise(
+        self, raw: Tensor, counted: Tensor | None = None, average: Callable[[Tensor], Tensor] = lambda mean: mean
+    ) -> Tensor:
         """Standardised entropy from the raw.
 
         Args:
             raw: ``[N]``.
             counted: raw entropies of a training batch, through which the gradient of the statistics flows.
+            average: makes of a mean over this batch that over the batches of all processes.
         """
         mean, variance = self.mean, self.variance
         if counted is not None:
             # moments about the running mean are linear in the sample: unbiased whatever a batch holds
-            first, second = counted.mean(), ((counted - mean) ** 2).mean()
+            first, second = average(counted.mean()), average(((counted - mean) ** 2).mean())
             mean = mean + first - first.detach()
             variance = variance + second - second.detach()
         return (raw - mean) / torch.sqrt(variance)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from gnn_metriplectic.geometry import Pairs
 from gnn_metriplectic.terms.jets import ScalarNetwork, SpeciesShift
@@ -112,51 +112,70 @@ POWERS = (0.5, 0.5, 1.0)
 
 
 class RadialFeatures(nn.Module):
-    """φ of a pair: ``rank`` learned functions of ρ² for each of A, B, K, and the constant that goes with ln T.
+    """φ of a pair: ``rank`` learned functions of ρ² for each of A and B, one for K, and a constant that goes with ln T.
 
-    K² / T_i T_j depends on ρ alone and stays below ``heat_limit`` times its scale: a pair that gave more than its
-    excess of heat in a step would make the explicit step of the heat unstable.
+    Squared amplitudes stay below ``limits`` whatever the |g_k| <= 1 are, as φ₀ stays below a quarter of their logarithm
+    less Σ_k |φ_k|. No data tell of pairs nearer than the nearest of the training; friction or heat without bound
+    there would take more than its excess from a particle in one step.
+
+    Args:
+        width, depth: of the network.
+        rank: see above.
+        limits: of A² / √(T_i T_j), B² / √(T_i T_j) and K² / T_i T_j, in units of their scales.
     """
 
-    def __init__(self, *, width: int, depth: int, rank: int, heat_limit: float) -> None:
+    # |φ| is rounded off below this
+    rounding = 0.02
+
+    def __init__(self, *, width: int, depth: int, rank: int, limits: tuple[float, float, float]) -> None:
         super().__init__()
         self.rank = rank
         self.network = ScalarNetwork(2 * rank + 1, width=width, depth=depth)
-        # K² goes with exp(4 φ₀), the other squared amplitudes with exp(2 n) of both ends
-        self.most = 0.25 * math.log(heat_limit)
+        # squared amplitudes go with exp(4 φ₀)
+        self.register_buffer("most", 0.25 * torch.log(torch.tensor(limits)), persistent=False)
         self.register_buffer("power", 0.5 * torch.tensor(POWERS), persistent=False)
 
     def forward(self, rho: Tensor, shift: Tensor | None = None) -> Tensor:
         """``[E, 3 (rank + 1)]`` at ``rho`` ``[E]``."""
-        learned = self.network(rho * rho, shift)
-        return self._laid_out(learned[:, :-1], self._limited(learned[:, -1:]), self.power)
+        first, others = self._parts(self.network(rho * rho, shift))
+        most = self.most.unsqueeze(1) - self._size(others).sum(dim=1)
+        return self._laid_out(most - functional.softplus(most - first), others, self.power)
 
     def jet(self, rho: Tensor, shift: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Values and slopes, both ``[E, 3 (rank + 1)]``."""
         value, slope = self.network.jet(rho * rho, shift)
-        slope = 2.0 * rho.unsqueeze(1) * slope
-        heat = value[:, -1:]
-        gain = torch.sigmoid(self.most - heat)
+        (first, others), (first_slope, slopes) = self._parts(value), self._parts(2.0 * rho.unsqueeze(1) * slope)
+        size = self._size(others)
+        most, most_slope = self.most.unsqueeze(1) - size.sum(dim=1), -(others / size * slopes).sum(dim=1)
+        room = most - first
         return (
-            self._laid_out(value[:, :-1], self._limited(heat), self.power),
-            self._laid_out(slope[:, :-1], gain * slope[:, -1:], torch.zeros_like(self.power)),
+            self._laid_out(most - functional.softplus(room), others, self.power),
+            self._laid_out(
+                most_slope - torch.sigmoid(room) * (most_slope - first_slope), slopes, torch.zeros_like(self.power)
+            ),
         )
 
-    def _limited(self, heat: Tensor) -> Tensor:
-        return self.most - nn.functional.softplus(self.most - heat)
+    def _size(self, others: Tensor) -> Tensor:
+        return torch.sqrt(others * others + self.rounding**2)
 
-    def _laid_out(self, free: Tensor, heat: Tensor, last: Tensor) -> Tensor:
-        """Rows of A, B and K ``[E, 3 (rank + 1)]``: learned functions, of which K has one, and a constant ``[3]``."""
-        shear, bulk = free.T.chunk(2)
-        ends = last.unsqueeze(1).expand(3, len(free)).split(1)
-        nothing = free.new_zeros(self.rank - 1, len(free))
-        return torch.cat([shear, ends[0], bulk, ends[1], heat.T, nothing, ends[2]]).T
+    def _parts(self, learned: Tensor) -> tuple[Tensor, Tensor]:
+        """φ₀ of A, B and K ``[3, E]``, and the other φ ``[3, rank - 1, E]``, of which K has none."""
+        *free, heat = learned.T
+        free = torch.stack(free).unflatten(0, (2, self.rank))
+        first = torch.cat([free[:, 0], heat.unsqueeze(0)])
+        return first, functional.pad(free[:, 1:], (0, 0, 0, 0, 0, 1))
+
+    def _laid_out(self, first: Tensor, others: Tensor, last: Tensor) -> Tensor:
+        """Rows of A, B and K, ``[E, 3 (rank + 1)]``, from φ₀, the others and a constant ``[3]``."""
+        last = last[:, None, None].expand(3, 1, first.shape[1])
+        return torch.cat([first.unsqueeze(1), others, last], dim=1).flatten(0, 1).T
 
 
 class ThermalFeatures(nn.Module):
     """g of a particle: ``rank - 1`` learned functions of x = ln T/T₀ for each of A, B, K, and x itself.
 
-    The learned ones see tanh x, so that they are bounded where no particle of the training has been.
+    The learned ones are of tanh x, so that they change little where no particle of the training has been, and lie
+    between -1 and 1.
     """
 
     def __init__(self, *, rank: int) -> None:
@@ -167,15 +186,17 @@ class ThermalFeatures(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[N, 3 rank]`` at ``x`` ``[N]``."""
-        return self._joined(self._none(x) if self.network is None else self.network(torch.tanh(x)), x)
+        return self._joined(self._none(x) if self.network is None else torch.tanh(self.network(torch.tanh(x))), x)
 
     def jet(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Values and slopes, both ``[N, 3 rank]``."""
         if self.network is None:
             return self._joined(self._none(x), x), self._joined(self._none(x), torch.ones_like(x))
-        bounded = torch.tanh(x)
-        value, slope = self.network.jet(bounded)
-        return self._joined(value, x), self._joined(slope * (1.0 - bounded**2).unsqueeze(1), torch.ones_like(x))
+        inner = torch.tanh(x)
+        value, slope = self.network.jet(inner)
+        value = torch.tanh(value)
+        slope = (1.0 - value**2) * slope * (1.0 - inner**2).unsqueeze(1)
+        return self._joined(value, x), self._joined(slope, torch.ones_like(x))
 
     @staticmethod
     def _none(x: Tensor) -> Tensor:
@@ -191,7 +212,7 @@ class LearnedFriction(FactorisedFriction):
 
     Args:
         cutoff, temperature, squared: see there.
-        heat_limit: largest K², in the units of ``squared``, of a pair at T₀.
+        limits: largest A², B² and K², in the units of ``squared``, of a pair at T₀.
         width, depth: of the network of φ.
         rank: learned products in n.
         species: number of species.
@@ -203,7 +224,7 @@ class LearnedFriction(FactorisedFriction):
         *,
         temperature: float,
         squared: tuple[float, float, float],
-        heat_limit: float,
+        limits: tuple[float, float, float],
         width: int,
         depth: int,
         rank: int = 4,
@@ -214,7 +235,9 @@ class LearnedFriction(FactorisedFriction):
             temperature=temperature,
             squared=squared,
             rank=rank + 1,
-            radial=RadialFeatures(width=width, depth=depth, rank=rank, heat_limit=heat_limit / squared[HEAT]),
+            radial=RadialFeatures(
+                width=width, depth=depth, rank=rank, limits=tuple(m / s for m, s in zip(limits, squared, strict=True))
+            ),
             thermal=ThermalFeatures(rank=rank),
             shift=SpeciesShift(species, width),
         )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gnn_metriplectic.terms.linear import Linear, linear
+from gnn_metriplectic.terms.rows import by_rows
 
 
 def silu_jet(x: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
@@ -38,6 +39,7 @@ class ScalarNetwork(nn.Module):
         nn.init.normal_(self.layers[-1].weight, std=0.1 / width**0.5)
         nn.init.zeros_(self.layers[-1].bias)
 
+    @by_rows
     def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
         """Values ``[M, outputs]`` at ``x`` ``[M]``."""
         hidden = self.layers[0](x.unsqueeze(-1))
@@ -49,6 +51,7 @@ class ScalarNetwork(nn.Module):
         # few outputs, stored by columns: twice as fast
         return torch.addmm(last.bias.unsqueeze(1), last.weight, functional.silu(hidden).T).T
 
+    @by_rows
     def jet(self, x: Tensor, shift: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Values and slopes d/dx, both ``[M, outputs]``, at ``x`` ``[M]``."""
         value = self.layers[0](x.unsqueeze(-1))

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gnn_metriplectic.transforms import transforming
+
 # numbers in a weight from which the product gains more than its new memory costs
 _WIDE = 64 * 64
 _FAST = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
@@ -19,7 +21,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x Wᵀ + b: ``[M, n]``, ``[m, n]``, ``[m]`` -> ``[M, m]``."""
     suits = _FAST and x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu" and len(x) > 0
     suits = suits and weight.numel() >= _WIDE and torch.is_grad_enabled()
-    if not suits or torch._C._are_functorch_transforms_active():
+    if not suits or transforming():
         return functional.linear(x, weight, bias)
     return _Linear.apply(x, weight, bias)
 

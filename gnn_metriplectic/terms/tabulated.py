@@ -19,6 +19,7 @@ from gnn_metriplectic.terms.density import DensityKernel
 from gnn_metriplectic.terms.energy import EquationOfState, Thermo
 from gnn_metriplectic.terms.friction import FactorisedFriction
 from gnn_metriplectic.terms.jets import SpeciesShift
+from gnn_metriplectic.terms.rows import by_rows
 
 RANGES = ("error", "warn", "clamp")
 Interval = tuple[float, float]
@@ -64,11 +65,13 @@ class CubicSpline(nn.Module):
         """Number of intervals of the grid, n."""
         return self.value.shape[0] - 1
 
+    @by_rows
     def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
         """Values ``[E, M]`` at ``x`` ``[E]``; ``shift`` is None, as with a network of one species."""
         (c0, c1, c2, c3), t, _ = self._cells(x)
         return torch.addcmul(c0, t, torch.addcmul(c1, t, torch.addcmul(c2, t, c3)))
 
+    @by_rows
     def jet(self, x: Tensor, shift: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Values and slopes d/dx, both ``[E, M]``."""
         (c0, c1, c2, c3), t, width = self._cells(x)
@@ -222,6 +225,7 @@ class TabulatedEquationOfState(EquationOfState):
         self._guard(entropy, volume)
         return self.anywhere(entropy, volume, species)
 
+    @by_rows
     def anywhere(self, entropy: Tensor, volume: Tensor, species: Tensor | None = None) -> Thermo:
         """As ``forward``, without a look at the range."""
         x = torch.log(volume)
@@ -257,8 +261,9 @@ class TabulatedEquationOfState(EquationOfState):
 
     def _guard(self, entropy: Tensor, volume: Tensor) -> None:
         slack = 1e-6 if entropy.dtype == torch.float32 else 1e-12
-        x = torch.log(volume.detach())
-        outside = _outside(entropy.detach(), self.entropy, slack) | _outside(x, self.log_volume, slack)
+        entropy, volume = entropy.detach(), volume.detach()
+        x = torch.log(volume)
+        outside = _outside(entropy, self.entropy, slack) | _outside(x, self.log_volume, slack)
         count = int(outside.sum())
         if not count:
             return

@@ -510,7 +510,7 @@ void FixMetriplectic::step_energy_conserving()
   const metriplectic::Tables &model = pair->model();
   const int nlocal = atom->nlocal, nall = nlocal + atom->nghost;
   const double dt = update->dt;
-  double **v = atom->v, **f = atom->f, *s = entropy();
+  double **v = atom->v, **f = atom->f;
 
   update_thermo();
   share(true);
@@ -556,19 +556,55 @@ void FixMetriplectic::step_energy_conserving()
   reverse(sums, LANES);
   const double decay = bath_time > 0.0 ? -std::expm1(-dt / bath_time) : 0.0;
   for (int i = 0; i < nlocal; ++i) {
+    // from the internal energy to its place
+    double &target = energy[i];
     if (!covered(i)) continue;
     const double *rate = &sums[LANES * static_cast<std::size_t>(i)];
     const double *state = &shared[static_cast<std::size_t>(i) * SHARED];
-    double target = carried[i][ENERGY_BEFORE] + rate[2] +
-                    0.5 * dt * (carried[i][STRENGTH_BEFORE] * rate[0] + state[STRENGTH] * rate[1]);
+    target = carried[i][ENERGY_BEFORE] + rate[2] +
+             0.5 * dt * (carried[i][STRENGTH_BEFORE] * rate[0] + state[STRENGTH] * rate[1]);
     if (decay > 0.0) target += decay * (bath_temperature - model.k_B * state[TEMPERATURE]) / state[BY_CAPACITY];
-    metriplectic::Thermo found;
-    if (!std::isfinite(target) || !isochores[i].entropy_of(target, s[i], s[i], found))
-      error->one(FLERR,
-                 "Particle {} has internal energy {:.6g} at volume {:.6g}, to which no temperature belongs: use a "
-                 "smaller timestep, or train over a wider range of states",
-                 atom->tag[i], target, volume[i]);
-    set_state(i, s[i], found);
+  }
+  find_entropies();
+}
+
+/// Entropies and states of particles at the energies in `energy`, from those at the entropies of before.
+void FixMetriplectic::find_entropies()
+{
+  constexpr int TOGETHER = 16, STEPS = 60;
+  const double k_B = pair->model().k_B;
+  double *s = entropy();
+  for (int start = 0; start < atom->nlocal; start += TOGETHER) {
+    const int stop = std::min(start + TOGETHER, atom->nlocal);
+    metriplectic::Search searches[TOGETHER];
+    int open[TOGETHER], count = 0;
+    for (int i = start; i < stop; ++i) {
+      if (!covered(i)) continue;
+      const double *out = array_atom[i];
+      searches[i - start] = {
+          energy[i], s[i], {out[ENERGY_OUT], out[TEMPERATURE_OUT] / k_B, 0.0, out[CAPACITY_OUT] * k_B}};
+      open[count++] = i;
+    }
+    for (int step = 0; count > 0 && step < STEPS; ++step) {
+      int left = 0;
+      for (int k = 0; k < count; ++k) {
+        const int i = open[k];
+        open[left] = i;
+        left += isochores[i].advance(searches[i - start]);
+      }
+      count = left;
+    }
+    for (int i = start; i < stop; ++i) {
+      if (!covered(i)) continue;
+      const metriplectic::Search &search = searches[i - start];
+      if (!search.found)
+        error->one(FLERR,
+                   "Particle {} has internal energy {:.6g} at volume {:.6g}, to which no temperature belongs: use a "
+                   "smaller timestep, or train over a wider range of states",
+                   atom->tag[i], search.energy, volume[i]);
+      s[i] = search.entropy;
+      set_state(i, s[i], search.state);
+    }
   }
 }
 

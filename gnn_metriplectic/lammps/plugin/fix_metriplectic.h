@@ -74,6 +74,7 @@ class FixMetriplectic : public Fix {
   void guard(int i, double entropy);
   void step_energy_conserving();
   void midpoint_sweeps();
+  void find_entropies();
   void finish_step(bool rates);
   void tally(bool rates);
 

@@ -35,6 +35,16 @@ inline Lanes &at(double *x, int k)
   return lanes(x + static_cast<std::ptrdiff_t>(k) * LANES);
 }
 
+/// Asks for the numbers of the particle that a loop comes to so many pairs later. Partners are all over the memory, and
+/// what a loop waits for is them: a processor looks only a few pairs ahead by itself.
+constexpr int AHEAD = 32;
+
+inline void expect(const double *x, int width, const int *j)
+{
+  const double *record = x + static_cast<std::ptrdiff_t>(j[AHEAD]) * width;
+  for (int k = 0; k < width; k += 8) __builtin_prefetch(record + k);
+}
+
 inline double sum(const Lanes &x)
 {
   return (x[0] + x[2]) + (x[1] + x[3]);
@@ -65,8 +75,10 @@ PairList::PairList(const Tables &tables) : tables(tables)
 void PairList::Geometry::fit(std::size_t size)
 {
   if (first.size() >= size) return;
-  for (auto *indices : {&first, &second}) make_room(*indices, size);
+  make_room(first, size);
   slope.resize(first.size());
+  // zeros where the last pairs look ahead
+  second.resize(first.size() + AHEAD);
 }
 
 double PairList::memory() const
@@ -175,6 +187,7 @@ template <int BLOCKS> void PairList::coefficients(const Particles &particles, in
   const double to_rho = 1.0 / tables.cutoff;
   const Wide sign = {1.0, 1.0, -1.0, 0.0, 1.0, 1.0, -1.0, 0.0};
   for (int k = 0; k < count; ++k) {
+    expect(particles.thermal, 2 * columns, now.second.data() + start + k);
     double place;
     const double *c = tables.radial.locate(distance[start + k] * to_rho, place);
     const double *a = particles.thermal + static_cast<std::size_t>(now.first[start + k]) * 2 * columns;
@@ -256,6 +269,7 @@ void PairList::shake(const Particles &particles, const Noise &noise, int start, 
     jump[k] = dt * q[k] + scale * std::sqrt(k2[k]) * last[k];
   }
   for (int k = 0; k < count; ++k) {
+    expect(place, LANES, now.second.data() + start + k);
     const Lanes r = at(place, now.first[start + k]) - at(place, now.second[start + k]),
                 xi = {n0[k], n1[k], flat * n2[k], 0.0};
     Lanes &to = at(given.data(), start + k);
@@ -279,6 +293,8 @@ void PairList::kick(const Particles &particles, const Noise &noise, const double
       Lanes random_sum = {}, diagonal_sum = {}, side_sum = {}, push_sum = {}, friction_sum = {};
       for (int k = begin; k < end; ++k) {
         const std::size_t j = now.second[k];
+        expect(v, LANES, now.second.data() + k);
+        expect(sums, KICKED, now.second.data() + k);
         const Lanes r = at(place, i) - at(place, now.second[k]), along = drag_along[k] * r;
         const Lanes push = -half_dt * now.slope[k] * (own + strength[SHARED * j]) * r, random = at(given.data(), k);
         const Lanes diagonal = drag[k] + along * r, u = vi - at(v, now.second[k]);
@@ -312,6 +328,9 @@ void PairList::rub(const double *v, double *forces) const
     const Lanes own = at(v, i), here = at(place, i);
     Lanes sum_of = {};
     for (int k = begin; k < end; ++k) {
+      expect(place, LANES, second + k);
+      expect(v, LANES, second + k);
+      expect(forces, LANES, second + k);
       const Lanes r = here - at(place, second[k]), u = own - at(v, second[k]);
       const Lanes force = p[k] * u + q[k] * sum(r * u) * r;
       sum_of += force;
@@ -328,6 +347,9 @@ void PairList::book(const double *v, const double *friction, double dt, const do
     double rates = 0.0;
     for (int k = begin; k < end; ++k) {
       const int j = before.second[k];
+      expect(place_before, LANES, before.second.data() + k);
+      expect(v, LANES, before.second.data() + k);
+      expect(sums, LANES, before.second.data() + k);
       const Lanes r = here - at(place_before, j), u = own - at(v, j);
       const double rate = before.slope[k] * sum(r * u);
       rates += rate;
@@ -340,6 +362,10 @@ void PairList::book(const double *v, const double *friction, double dt, const do
     Lanes sum_of = {};
     for (int k = begin; k < end; ++k) {
       const int j = now.second[k];
+      expect(place, LANES, now.second.data() + k);
+      expect(v, LANES, now.second.data() + k);
+      expect(friction, LANES, now.second.data() + k);
+      expect(sums, LANES, now.second.data() + k);
       const Lanes r = here - at(place, j), random = at(given.data(), k);
       const Lanes u = own - at(v, j), w = own_friction - at(friction, j);
       const double rate = now.slope[k] * sum(r * u), passed = random[3];
@@ -362,6 +388,9 @@ void PairList::push(const double *shared, double *forces) const
     Lanes sum_of = {};
     for (int k = begin; k < end; ++k) {
       const std::size_t j = now.second[k];
+      expect(place, LANES, now.second.data() + k);
+      expect(shared, SHARED, now.second.data() + k);
+      expect(forces, LANES, now.second.data() + k);
       const Lanes force = now.slope[k] * (own + strength[SHARED * j]) * (here - at(place, now.second[k]));
       sum_of += force;
       at(forces, now.second[k]) += force;

@@ -219,16 +219,6 @@ inline void evaluate(const double *p, double s, double &u, double &u_s, double &
 
 }    // namespace
 
-inline double Isochore::place(double entropy, double &step)
-{
-  const double clamped = std::min(std::max(entropy, law->entropy_range[0]), law->entropy_range[1]);
-  const double scaled = (clamped - law->entropy_range[0]) * law->per_width_entropy;
-  const int i = std::min(std::max(static_cast<int>(scaled), 0), law->cells_entropy - 1);
-  if (i != cell) load(i);
-  step = entropy - clamped;
-  return scaled - i;
-}
-
 void Isochore::load(int i)
 {
   constexpr int POWERS = EquationOfState::POWERS;
@@ -244,31 +234,51 @@ void Isochore::load(int i)
   wide(energy) = value + beyond * by_t;
 }
 
-void Isochore::along(double entropy, double &u, double &u_s, double &u_ss)
+inline Isochore::Point Isochore::along(double entropy)
 {
-  double step;
-  const double s = place(entropy, step), per_width = law->per_width_entropy;
+  const double per_width = law->per_width_entropy;
+  const double clamped = std::min(std::max(entropy, law->entropy_range[0]), law->entropy_range[1]);
+  const double scaled = (clamped - law->entropy_range[0]) * per_width;
+  const int i = std::min(std::max(static_cast<int>(scaled), 0), law->cells_entropy - 1);
+  if (i != cell) load(i);
+  const double s = scaled - i, step = entropy - clamped;
+  double u, u_s, u_ss;
   evaluate(energy, s, u, u_s, u_ss);
   u_s *= per_width;
   u_ss *= per_width * per_width;
-  u += step * (u_s + 0.5 * step * u_ss);
-  u_s += step * u_ss;
+  return {s, step, u + step * (u_s + 0.5 * step * u_ss), u_s + step * u_ss, u_ss};
 }
 
-Thermo Isochore::state(double s, double step, double u, double u_s, double u_ss) const
+inline Thermo Isochore::state(const Point &p) const
 {
   double by_log_volume, first, second;
-  evaluate(slope, s, by_log_volume, first, second);
-  by_log_volume += step * law->per_width_entropy * (first + 0.5 * step * law->per_width_entropy * second);
-  return {u, u_s, -by_log_volume / volume, u_s / u_ss};
+  evaluate(slope, p.s, by_log_volume, first, second);
+  const double step = p.step * law->per_width_entropy;
+  by_log_volume += step * (first + 0.5 * step * second);
+  return {p.u, p.u_s, -by_log_volume / volume, p.u_s / p.u_ss};
 }
 
 Thermo Isochore::at(double entropy)
 {
-  double u, u_s, u_ss, step;
-  along(entropy, u, u_s, u_ss);
-  const double s = place(entropy, step);
-  return state(s, step, u, u_s, u_ss);
+  return state(along(entropy));
+}
+
+bool Isochore::advance(Search &search)
+{
+  constexpr double tolerance = 4.0 * 2.220446049250313e-16;
+  const Thermo known = search.state;
+  // Newton's step in units of the heat capacity; the curvature of U makes it Halley's
+  const double missing = search.energy - known.energy;
+  const double step = std::min(std::max(missing / (known.temperature * known.heat_capacity), -1.0), 4.0);
+  search.entropy += known.heat_capacity * step / (1.0 + 0.5 * step);
+  const Point point = along(search.entropy);
+  const double error = std::fabs(search.energy - point.u), size = std::fabs(search.energy) + std::fabs(point.u);
+  // at round-off, or no longer improving just above it
+  search.found =
+      error <= tolerance * size || (search.error >= 0.0 && error < 1e3 * tolerance * size && error >= search.error);
+  search.error = error;
+  search.state = search.found ? state(point) : Thermo{point.u, point.u_s, 0.0, point.u_s / point.u_ss};
+  return !search.found && std::isfinite(search.entropy);
 }
 
 bool EquationOfState::inside(double entropy, double log_volume) const
@@ -279,52 +289,26 @@ bool EquationOfState::inside(double entropy, double log_volume) const
          log_volume >= log_volume_range[0] - room_x && log_volume <= log_volume_range[1] + room_x;
 }
 
-bool Isochore::entropy_of(double energy, double guess, double &entropy, Thermo &found)
-{
-  constexpr double tolerance = 4.0 * 2.220446049250313e-16;
-  double previous = -1.0;
-  entropy = guess;
-  for (int iteration = 0; iteration < 60; ++iteration) {
-    double u, u_s, u_ss;
-    along(entropy, u, u_s, u_ss);
-    const double error = energy - u;
-    const double relative = std::fabs(error) / (std::fabs(energy) + std::fabs(u));
-    // at round-off, or no longer improving just above it
-    if (relative <= tolerance || (previous >= 0.0 && relative < 1e3 * tolerance && relative >= previous)) {
-      double beyond_range;
-      const double s = place(entropy, beyond_range);
-      found = state(s, beyond_range, u, u_s, u_ss);
-      return true;
-    }
-    previous = relative;
-    // Newton's step in units of the heat capacity; the curvature of U makes it Halley's
-    const double capacity = u_s / u_ss, step = std::min(std::max(error / (u_s * capacity), -1.0), 4.0);
-    entropy += capacity * step / (1.0 + 0.5 * step);
-    if (!std::isfinite(entropy)) return false;
-  }
-  return false;
-}
-
 bool EquationOfState::draw(double volume, double temperature, double k_B, double uniform, double &entropy) const
 {
   Isochore isochore(*this, volume);
-  double mode = 0.5 * (entropy_range[0] + entropy_range[1]), u, u_s, u_ss;
+  double mode = 0.5 * (entropy_range[0] + entropy_range[1]);
+  Thermo known;
   for (int iteration = 0;; ++iteration) {
-    isochore.along(mode, u, u_s, u_ss);
-    if (!(u_s > 0.0) || iteration == 100) return false;
-    const double step = std::log(temperature / u_s);
-    mode += u_s / u_ss * std::min(std::max(step, -2.0), 2.0);
+    known = isochore.at(mode);
+    if (!(known.temperature > 0.0) || iteration == 100) return false;
+    const double step = std::log(temperature / known.temperature);
+    mode += known.heat_capacity * std::min(std::max(step, -2.0), 2.0);
     if (std::fabs(step) < 1e-6) break;
   }
   // the distribution function on a grid, inverted linearly
   constexpr int POINTS = 801;
-  const double spread = std::sqrt(k_B * u_s / u_ss), h = 16.0 * spread / (POINTS - 1);
-  const double start = mode - 8.0 * spread, highest = mode - u / temperature;
+  const double spread = std::sqrt(k_B * known.heat_capacity), h = 16.0 * spread / (POINTS - 1);
+  const double start = mode - 8.0 * spread, highest = mode - known.energy / temperature;
   double total[POINTS], density = 0.0;
   for (int k = 0; k < POINTS; ++k) {
     const double s = start + k * h, last = density;
-    isochore.along(s, u, u_s, u_ss);
-    density = std::exp((s - u / temperature - highest) / k_B);
+    density = std::exp((s - isochore.at(s).energy / temperature - highest) / k_B);
     total[k] = k == 0 ? 0.0 : total[k - 1] + 0.5 * (last + density);
   }
   const double target = uniform * total[POINTS - 1];

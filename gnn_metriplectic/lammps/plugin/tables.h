@@ -1,4 +1,4 @@
-// A model as tables: the content of model.json (gnn_metriplectic/models/tables.py), ready to evaluate.
+// A model as tables: the content of model.json (gnn_metriplectic/models/table_file.py), ready to evaluate.
 //
 // Splines are held as polynomials of each interval, all the columns of an interval side by side. A, B and K and a spare
 // one fill the LANES of a register.
@@ -48,6 +48,14 @@ struct Thermo {
   double energy, temperature, pressure, heat_capacity;
 };
 
+/// S with U(S) = energy, from an entropy and its state on.
+struct Search {
+  double energy, entropy;
+  Thermo state;           // all of it when found, pressure only then
+  double error = -1.0;    // of the last step
+  bool found = false;
+};
+
 /// U(S, ln V) on the rectangle of the tables, and its continuation: quadratic in S, linear in ln V.
 class EquationOfState {
  public:
@@ -77,16 +85,19 @@ class Isochore {
   Isochore(const EquationOfState &law, double volume);
 
   Thermo at(double entropy);
-  /// S with U(S) = energy, by Halley's method from a guess, and its state; false where there is none.
-  bool entropy_of(double energy, double guess, double &entropy, Thermo &state);
-  /// U, dU/dS and d2U/dS2.
-  void along(double entropy, double &u, double &u_s, double &u_ss);
+  /// A step of Halley's method towards U(S) = energy; true while there are more to come. Taken in turn for several
+  /// particles, as each step waits for the last.
+  bool advance(Search &search);
 
   double log_volume = 0.0;
 
  private:
-  double place(double entropy, double &step);
-  Thermo state(double s, double step, double u, double u_s, double u_ss) const;
+  /// U along S, and the place of an entropy: in the cell, and beyond the rectangle.
+  struct Point {
+    double s, step, u, u_s, u_ss;
+  };
+  Point along(double entropy);
+  Thermo state(const Point &point) const;
   void load(int cell);
 
   const EquationOfState *law = nullptr;
