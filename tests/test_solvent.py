@@ -198,7 +198,7 @@ def test_without_inertia_velocities_are_not_part_of_the_state():
 
 def test_tables_keep_the_solvent(tmp_path):
     model = immersed(learned_model(2))
-    tables = gm.tabulate(model, entropy=(-2.0, 2.0), volume=(0.2, 1.0), tolerance=0.05)
+    tables = gm.tabulate(model, entropy=(-4.0, 4.0), volume=(0.05, 3.0), tolerance=0.05)
     gm.write_tables(tables, tmp_path / "model.json")
     again = gm.read_tables(tmp_path / "model.json")
     state = scattered(again, 12)
