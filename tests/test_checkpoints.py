@@ -128,11 +128,12 @@ def rewrite(path: Path, target: Path, **changes) -> Path:
     return target
 
 
-def test_a_newer_format_is_refused_in_words(trained, tmp_path):
-    newer = {"gnn_metriplectic": {"format": CHECKPOINT_FORMAT + 1}}
-    path = rewrite(trained[0] / "best.ckpt", tmp_path / "newer.ckpt", **newer)
-    words = rf"has format {CHECKPOINT_FORMAT + 1} and this version reads up to {CHECKPOINT_FORMAT}: update"
-    with pytest.raises(ValueError, match=rf"newer\.ckpt: the checkpoint {words}"):
+@pytest.mark.parametrize(("step", "remedy"), [(1, "update"), (-1, "train again")])
+def test_another_format_is_refused_in_words(trained, tmp_path, step, remedy):
+    other = {"gnn_metriplectic": {"format": CHECKPOINT_FORMAT + step}}
+    path = rewrite(trained[0] / "best.ckpt", tmp_path / "other.ckpt", **other)
+    words = rf"has format {CHECKPOINT_FORMAT + step} and this version reads {CHECKPOINT_FORMAT}: {remedy}"
+    with pytest.raises(ValueError, match=rf"other\.ckpt: the checkpoint {words}"):
         gm.load(path)
     with pytest.raises(ValueError, match=words):
         gm.MetriplecticModule.load_from_checkpoint(path)

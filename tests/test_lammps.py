@@ -355,6 +355,7 @@ FILES = {
     "nodes": ("equation_of_state.nodes", [[[1.0]]], "equation_of_state.nodes is not a table of n x n x 9"),
     "words": ("friction.squared", ["a", "b", "c"], "friction.squared holds something that is not a number"),
     "object": ("friction.thermal", 3, "friction.thermal is not an object"),
+    "solvent": ("solvent", {"friction": 1.0}, "solvent is in the model, and this plugin has none"),
     "dimension": ("dimension", 2, "has dimension 2 and the simulation 3: set dimension 2"),
 }
 

@@ -65,6 +65,15 @@ class TestKernel:
         assert mismatch(slope, torch.autograd.grad(value.sum(), distance)[0]) < EXACT
         assert (value > 0).all()
 
+    @torch.no_grad()
+    def test_value_falls_with_distance_whatever_the_weights(self, model):
+        random = torch.Generator().manual_seed(1)
+        for parameter in model.kernel.parameters():
+            parameter.add_(2.0 * torch.randn(parameter.shape, generator=random))
+        distance = torch.linspace(0.001, 0.999, 200, dtype=torch.float64)
+        _, slope = model.kernel(separate_pairs(distance, model.dimension), species_of(model, 400))
+        assert (slope < 0).all()
+
     def test_value_at_zero_is_the_limit_of_the_pair(self, model):
         pairs = separate_pairs(torch.tensor([1e-9], dtype=torch.float64), model.dimension)
         alike = None if model.log_mass.numel() == 1 else torch.tensor([1, 1])
@@ -187,6 +196,24 @@ class TestFriction:
         assert (self.amplitudes(model, distance, temperature, temperature).squared > 0).all()
         distance = torch.tensor([1.0, 1.1], dtype=torch.float64)
         assert self.amplitudes(model, distance, temperature[:4], temperature[:4]).squared.abs().max() == 0
+
+
+@torch.no_grad()
+def test_friction_and_conduction_of_a_pair_are_bounded_whatever_the_weights():
+    friction = learned_model(3).friction
+    random = torch.Generator().manual_seed(1)
+    for parameter in friction.parameters():
+        parameter.mul_(10.0).add_(torch.randn(parameter.shape, generator=random))
+    pairs = separate_pairs(torch.linspace(0.0, 0.99, 400, dtype=torch.float64), 3)
+    temperature = friction.temperature_scale * torch.exp(3.0 * torch.randn(800, generator=random, dtype=torch.float64))
+    nothing = torch.zeros_like(temperature)
+    squared = friction(pairs, temperature, nothing, nothing + 1.0, nothing[:400]).squared
+    first, second = (temperature / friction.temperature_scale).view(-1, 2).unbind(dim=1)
+    power = torch.tensor([0.5, 0.5, 1.0], dtype=torch.float64)
+    largest = torch.exp(4.0 * friction.radial.most) * friction.squared_scale
+    share = squared / (largest * (first * second).unsqueeze(1) ** power)
+    assert (share <= 1.0).all()
+    assert share.max() > 0.1
 
 
 def test_shear_and_bulk_viscosity_of_sdpd_obey_their_bound():

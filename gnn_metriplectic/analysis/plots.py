@@ -147,6 +147,30 @@ def plot_position_error(times: np.ndarray, error: np.ndarray, floor: np.ndarray 
         return to_png(fig)
 
 
+def plot_flow_profile(distance: np.ndarray, flow: Mapping[str, np.ndarray]) -> str:
+    """Amplitude of the flow over that of the body which drives it, against the distance from the body."""
+    with figure() as fig:
+        axes = fig.subplots()
+        axes.set(title="Flow around the driven body", xlabel="distance", ylabel="amplitude of $v_x$ / the body's")
+        _pair(axes, distance, flow["truth"], distance, flow["model"])
+        axes.set_ylim(bottom=0)
+        axes.legend(loc="upper right")
+        return to_png(fig)
+
+
+def plot_rearrangements(place: Mapping[str, np.ndarray], rearranged: Mapping[str, np.ndarray], free: np.ndarray) -> str:
+    """Maps of D²_min in truth and model, on one scale; prescribed particles are rings."""
+    top = float(np.nanquantile(np.concatenate([values[free] for values in rearranged.values()]), 0.98))
+    with figure(10.0, 4.2) as fig:
+        panels = fig.subplots(1, 2, sharex=True, sharey=True)
+        for axes, side in zip(panels, ("truth", "model"), strict=True):
+            axes.set(title=f"$D^2_\\mathrm{{min}}$ over a period: {side}", aspect="equal")
+            axes.scatter(*place[side][~free].T, s=22, facecolors="none", edgecolors=BAND, linewidths=0.8)
+            dots = axes.scatter(*place[side][free].T, s=30, c=rearranged[side][free], vmin=0, vmax=top, cmap="viridis")
+        fig.colorbar(dots, ax=panels, shrink=0.85)
+        return to_png(fig)
+
+
 def plot_term(name: str, term: Mapping[str, Any]) -> str:
     """One learned term: ``x``, ``curves`` {label: y}, ``xlabel``, ``ylabel``."""
     with figure() as fig:

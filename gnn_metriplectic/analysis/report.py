@@ -50,6 +50,7 @@ def write_report(
             ``"curves"``: ``{"truth": Curves, "model": Curves}``, to spare computing them again;
             ``"series"``: ``time``, and with ``energy`` its ``kinetic_energy`` ``[T]``, recorded in the rollout;
             ``"encoded_entropies"``: entropies encoded from the truth, any shape, beside those of the rollout;
+            ``"stirring"``: flow and rearrangements around a driven body, a `Stirring`;
             ``"mechanics"``: of a solid, its responses ``truth`` and ``model``, ``error`` and ``floor_error``.
         learning_curve: ``step``, ``train``, ``val`` and optionally ``seconds``, lists of one length.
         terms: learned functions, name -> ``{"x", "curves": {label: y}, "xlabel", "ylabel"}``.
@@ -165,6 +166,14 @@ def _scenario(name: str, given: Mapping[str, Any], metrics: Mapping[str, Any], f
         ]
         if answer.truth.strain.any():
             pictures.insert(1, _image(plots.plot_hysteresis(answer.truth, answer.model), "stress against strain"))
+    stirred = given.get("stirring")
+    if stirred is not None:
+        # maps need the whole width
+        table += _image(plots.plot_rearrangements(stirred.place, stirred.rearranged, stirred.free), "rearrangements")
+        pictures = [
+            _image(plots.plot_flow_profile(stirred.distance, stirred.flow), "flow profile"),
+            *pictures,
+        ]
     content = film(truth[0], model[0], colouring=colouring, whole=answer is not None, max_bytes=film_bytes)
     stops = ", ".join(matplotlib.colors.to_hex(matplotlib.colormaps[colouring.palette](i / 8)) for i in range(9))
     scale = (

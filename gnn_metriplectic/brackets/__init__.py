@@ -1,6 +1,7 @@
-"""The two brackets of GENERIC: antisymmetric (reversible) and symmetric positive semi-definite (friction)."""
+"""The brackets of GENERIC: antisymmetric (reversible) and symmetric positive semi-definite (friction, solvent)."""
 
+from gnn_metriplectic.brackets.bath import BathBracket
 from gnn_metriplectic.brackets.dissipative import DissipativeBracket
 from gnn_metriplectic.brackets.poisson import PoissonBracket
 
-__all__ = ["DissipativeBracket", "PoissonBracket"]
+__all__ = ["BathBracket", "DissipativeBracket", "PoissonBracket"]

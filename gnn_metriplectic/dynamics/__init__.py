@@ -9,6 +9,7 @@ from gnn_metriplectic.dynamics.external import (
     forcing_from,
 )
 from gnn_metriplectic.dynamics.integrators import INTEGRATORS, EnergyConserving, EulerMaruyama
+from gnn_metriplectic.dynamics.overdamped import Overdamped
 from gnn_metriplectic.dynamics.simulate import simulate
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "EnergyConserving",
     "EulerMaruyama",
     "Forcing",
+    "Overdamped",
     "Prescribed",
     "RecordedPath",
     "TaylorGreenForcing",

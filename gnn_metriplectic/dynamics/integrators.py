@@ -4,6 +4,9 @@ name                 conserves
 energy_conserving    momentum and total energy to round-off, at any dt
 euler_maruyama       momentum; energy only on average (the scheme of arXiv 2508.12569)
 increment            nothing: the map that a graph network has learned
+overdamped           total energy to round-off (`overdamped.py`)
+
+A solvent takes momentum, and the energy that it gives is booked.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ class Frame(NamedTuple):
     blocks: Blocks
     thermo: Thermo | None
     step: int
+    received: Tensor | float = 0.0  # energy that the solvent has given so far
 
     @property
     def configuration(self) -> Configuration:
@@ -117,6 +121,12 @@ class Integrator:
             normals = pair_normals(pairs.index, self.seed, step, self.model.dimension + 1, tags=members)
             yield normals.to(pairs.displacement)
 
+    def _solvent_normals(self, count: int, step: int) -> Tensor:
+        """``[N, D+1]``, keyed by a particle paired with itself, as no pair is."""
+        particles = torch.arange(count, device=self.model.device)
+        index = torch.stack([particles, particles])
+        return pair_normals(index, self.seed, step, self.model.dimension + 1).to(self.model.dtype)
+
     def _place(self, pos: Tensor, vel: Tensor, step: int) -> tuple[Tensor, Tensor]:
         return (pos, vel) if self.prescribed is None else self.prescribed.place(pos, vel, self._time(step))
 
@@ -178,7 +188,7 @@ class EnergyConserving(Integrator):
     sweeps = 4
 
     def step(self, frame: Frame) -> Frame:
-        state, before, thermo, number = frame
+        state, before, thermo, number, received = frame
         model, dt, species = self.model, self.dt, state.species
         mass = model.masses(state.pos.shape[0], species).unsqueeze(1)
 
@@ -196,9 +206,17 @@ class EnergyConserving(Integrator):
 
         brackets, normals = after.dissipative(thermo_after), self._normals(after, number)
         exchanges = after.each(lambda *block: Exchange.of(*block, dt), brackets, normals)
-        rubbing = self._midpoint(after, exchanges, half, kicked, mass, 0.5 * (state.vel + driven))
+        solvent = model.solvent(thermo_after, species)
+        random, drag = torch.zeros_like(pos), torch.zeros_like(mass)
+        if solvent is not None:
+            random, warmth = solvent.sample(self._solvent_normals(len(mass), number), dt)
+            drag = dt * solvent.friction.unsqueeze(1)
+        held = 0.5 * (state.vel + driven)
+        rubbing = self._midpoint(after, exchanges, random, drag, half, kicked, mass, held)
         impulses = after.each(Exchange.impulses, exchanges, rubbing)
         impulse = after.sum(lambda exchange, each: exchange.pairs.net(each), exchanges, impulses)
+        from_solvent = random - drag * rubbing
+        impulse = impulse + from_solvent
         vel = self._hold(kicked + impulse / mass, driven)
 
         middle = 0.5 * (state.vel + vel)
@@ -206,28 +224,45 @@ class EnergyConserving(Integrator):
         for blocks, brackets in ((before, poisson), (after, poisson_after)):
             energy = energy - 0.5 * dt * blocks.sum(PoissonBracket.power, brackets, middle)
         energy = energy + after.sum(Exchange.heating, exchanges, impulses, middle)
+        if solvent is not None:
+            gained = warmth + dt * solvent.heat_flow()
+            energy = energy + gained
+            work = dot(from_solvent, middle)
+            if self.prescribed is not None:
+                work = work.masked_fill(self.prescribed.mask, 0.0)
+            received = received + (gained + work).sum()
         if self.thermostat is not None:
             energy = energy + self.thermostat.heat(thermo_after, model.k_B, dt)
         entropy, thermo_end = after.law.entropy_of(energy, after.volume, state.entropy, species, known=thermo_after)
-        return Frame(replace(state, pos=pos, vel=vel, entropy=entropy), after, thermo_end, number + 1)
+        return Frame(replace(state, pos=pos, vel=vel, entropy=entropy), after, thermo_end, number + 1, received)
 
     def _hold(self, vel: Tensor, driven: Tensor) -> Tensor:
         """``vel`` with the prescribed velocities where there are any."""
         return vel if self.prescribed is None else torch.where(self.prescribed.mask.unsqueeze(1), driven, vel)
 
     def _midpoint(
-        self, blocks: Blocks, exchanges: list[Exchange], guess: Tensor, vel: Tensor, mass: Tensor, held: Tensor
+        self,
+        blocks: Blocks,
+        exchanges: list[Exchange],
+        random: Tensor,
+        drag: Tensor,
+        guess: Tensor,
+        vel: Tensor,
+        mass: Tensor,
+        held: Tensor,
     ) -> Tensor:
-        """v̄ ``[N, D]`` of m (v̄ - u) = ½ (noise + dt Σ_j F_ij(v̄)), where u is ``vel``.
+        """v̄ ``[N, D]`` of m (v̄ - u) = ½ (noise + dt Σ_j F_ij(v̄) + random - drag v̄), where u is ``vel``.
 
+        The random impulse of a solvent and dt ζ are ``random`` ``[N, D]`` and ``drag`` ``[N, 1]``, zero without one.
         Prescribed particles have v̄ = ``held``.
         """
         identity = torch.eye(vel.shape[1], dtype=vel.dtype, device=vel.device)
         resistance = blocks.sum(lambda exchange: exchange.resistance, exchanges)
-        inverse = torch.linalg.inv(mass.unsqueeze(2) * identity + 0.5 * resistance)
+        inertia = mass + 0.5 * drag
+        inverse = torch.linalg.inv(inertia.unsqueeze(2) * identity + 0.5 * resistance)
         middle = self._hold(guess, held)
         for _ in range(self.sweeps):
-            error = mass * (vel - middle) + 0.5 * blocks.sum(Exchange.impulse, exchanges, middle)
+            error = mass * vel - inertia * middle + 0.5 * (random + blocks.sum(Exchange.impulse, exchanges, middle))
             middle = self._hold(middle + (inverse @ error.unsqueeze(2)).squeeze(2), held)
         return middle
 
@@ -236,8 +271,8 @@ class EulerMaruyama(Integrator):
     """v' and S' from drift and noise at the old state, r' = r + dt v' (arXiv 2508.12569)."""
 
     def step(self, frame: Frame) -> Frame:
-        state, blocks, thermo, number = frame
-        dt = self.dt
+        state, blocks, thermo, number, received = frame
+        dt, solvent = self.dt, self.model.solvent(frame.thermo, frame.state.species)
 
         def change(
             poisson: PoissonBracket, dissipative: DissipativeBracket, normals: Tensor, velocities: Tensor
@@ -258,10 +293,18 @@ class EulerMaruyama(Integrator):
         )
         if self.thermostat is not None:
             entropy = entropy + (self.thermostat.heat(thermo, self.model.k_B, dt) / thermo.temperature).unsqueeze(1)
+        if solvent is not None:
+            slowing, heating = solvent.drift(state.vel)
+            kick, warmth = solvent.sample(self._solvent_normals(len(state.pos), number), dt)
+            velocity = velocity + dt * slowing + kick / solvent.mass.unsqueeze(1)
+            entropy = entropy + (dt * heating + warmth / thermo.temperature).unsqueeze(1)
         vel = state.vel + dt * self._acceleration(state.pos, number) + velocity
+        if solvent is not None:
+            work = dot(kick + dt * solvent.forces(state.vel), 0.5 * (state.vel + vel))
+            received = received + (work + warmth + dt * solvent.heat_flow()).sum()
         pos, vel = self._place(state.pos + dt * vel, vel, number + 1)
         moved = replace(state, pos=pos, vel=vel, entropy=state.entropy + entropy.squeeze(1))
-        return self.start(moved, number + 1)
+        return self.start(moved, number + 1)._replace(received=received)
 
 
 class LearnedIncrement(Integrator):

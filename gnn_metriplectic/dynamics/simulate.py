@@ -9,10 +9,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gnn_metriplectic.dynamics.external import Forcing, Prescribed, Thermostat
 from gnn_metriplectic.dynamics.integrators import INTEGRATORS, Frame
+from gnn_metriplectic.dynamics.overdamped import Overdamped
 from gnn_metriplectic.geometry import Box
 from gnn_metriplectic.models import ParticleModel, State
 from gnn_metriplectic.trajectory import Trajectory, TrajectoryWriter, read_trajectory, warn_if_torn
 from gnn_metriplectic.trajectory.checks import check_count, check_positive, check_vacant
+
+SCHEMES = {**INTEGRATORS, "overdamped": Overdamped}
 
 
 @torch.no_grad()
@@ -75,7 +78,7 @@ def simulate(
     _check_start(model, state)
     if prescribed is not None:
         prescribed.check(state.pos.shape[0], time, time + steps * dt)
-    scheme = INTEGRATORS[integrator](
+    scheme = SCHEMES[integrator](
         model,
         box,
         check_positive("dt", dt),

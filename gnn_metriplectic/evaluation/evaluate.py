@@ -139,15 +139,24 @@ def evaluate(
         if all(answer is not None for answer in answers):
             scores.update(mean_scores([answer.scores for answer in answers]))
             metrics["floor"].setdefault(name, {}).update(mean_scores([answer.floor for answer in answers]))
+        stirred = [outcome.stirring for outcome in outcomes[name]]
+        if all(part is not None for part in stirred):
+            scores.update(mean_scores([part.scores for part in stirred]))
+        if model.bath is not None:
+            scores["solvent_temperature"] = float(model.bath.temperature)
+        if model.is_overdamped:  # the velocities of its frames are displacements
+            for part in (scores, metrics["floor"].get(name, {})):
+                part.update({key: None for key in part if key == "vacf" or key.startswith("kinetic_temperature")})
         if model.has_entropy and not metrics["entropy"]:
             metrics["entropy"] = entropy_diagnostics(model, runs[0], rollouts[0])
         scenarios[name] = {
             "truth": runs,
             "model": [r.run for r in rollouts],
             "curves": {"truth": truth, "model": learned},
-            "series": rollouts[0].series,
+            "series": rollouts[0].series if model.bath is None else None,
             "encoded_entropies": _encoded(model, runs[0], _picks(len(runs[0]))) if model.has_entropy else None,
             "mechanics": answers[0],
+            "stirring": stirred[0],
         }
     first = next(iter(truths.values()))[0]
     terms, known = None, isinstance(model, MetriplecticModel) and model.log_mass.numel() == 1

@@ -18,6 +18,7 @@ from gnn_metriplectic.analysis.curves import Curves, curves
 from gnn_metriplectic.analysis.flow import local_flow
 from gnn_metriplectic.dynamics import Prescribed, forcing_from, simulate
 from gnn_metriplectic.evaluation.solids import Mechanics, mechanics
+from gnn_metriplectic.evaluation.stirring import Stirring, stirring
 from gnn_metriplectic.geometry import neighbor_pairs
 from gnn_metriplectic.learning import load
 from gnn_metriplectic.models import MetriplecticModel, ParticleModel, State
@@ -39,9 +40,9 @@ class Rollout:
             DPD included; with entropy ``energy`` (less the work from outside), ``kinetic_energy`` and ``temperature``
             (mean k_B T_i).
         entropy: ``integrated`` and ``encoded`` again from the rollout, ``[samples, N]``; empty without entropy.
-        energy_drift: over the kinetic energy; NaN in a sheared box or with prescribed particles, which do work, and
-            of a model without entropy, which does not account for heat.
-        momentum_drift: over Σ m |v|; NaN with prescribed particles.
+        energy_drift: over the kinetic energy; NaN in a sheared box, in a solvent or with prescribed particles, which
+            do work, and of a model without entropy, which does not account for heat.
+        momentum_drift: over Σ m |v|; NaN with prescribed particles or a solvent.
     """
 
     run: Trajectory
@@ -76,12 +77,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A rollout, the curves of truth and model, and of a solid its mechanics."""
+    """A rollout, the curves of truth and model; of a solid its mechanics, and what a driven body stirs."""
 
     rollout: Rollout
     truth: Curves
     model: Curves
     mechanics: Mechanics | None
+    stirring: Stirring | None = None
 
 
 def roll_out(jobs: list[Job]) -> list[Outcome]:
@@ -114,7 +116,7 @@ def _roll_out(job: Job) -> Outcome:
         # the noise of the second true run is that of no other
         answer = mechanics(model, run, truth, job.ground_truth, seed=job.seed + 10_000)
     found = [curves(side[int(job.settling * len(side)) :], **job.curves) for side in (truth, run)]
-    return Outcome(measure(model, run), *found, answer)
+    return Outcome(measure(model, run), *found, answer, stirring(model, run, truth))
 
 
 @torch.no_grad()
@@ -127,7 +129,8 @@ def start_of(model: ParticleModel, truth: Trajectory) -> State:
     whose encoder cannot know how much of its motion has become heat.
     """
     start = State.from_frame(truth, 0, model)
-    if truth.box.shear_rate or truth.prescribed is not None or model.is_solid or model.encoder is None:
+    open_system = truth.box.shear_rate or truth.prescribed is not None or model.bath is not None
+    if open_system or model.is_solid or model.encoder is None:
         return start
     work, _ = _from_outside(truth)
     energies = []
@@ -165,7 +168,7 @@ def measure(model: ParticleModel, run: Trajectory) -> Rollout:
         if model.encoder is not None:
             entropy.setdefault("encoded", []).append(model.encode(pairs, state.vel, state.species).numpy())
     series = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    driven = run.prescribed is not None
+    driven = run.prescribed is not None or model.bath is not None
     mass = run.masses.double().unsqueeze(1)
     momentum = (mass * run.velocities.double()).sum(dim=1) - impulse
     scale = float((mass * run.velocities.double().norm(dim=2, keepdim=True)).sum(dim=1).mean())

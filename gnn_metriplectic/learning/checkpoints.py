@@ -21,7 +21,7 @@ def load(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") ->
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a folder, or a file that is damaged, not a checkpoint, or of a newer format.
+        ValueError: a folder, or a file that is damaged, not a checkpoint, or of another format.
     """
     content = read_checkpoint(path)
     try:

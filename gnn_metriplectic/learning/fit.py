@@ -60,6 +60,7 @@ def fit(
     entropy: str = "encoded",
     temperature: str = "learned",
     integrator: str | None = None,
+    solvent: str | None = None,
     patch: int | None = None,
     terms: dict[str, dict] | None = None,
     steps: int = 2000,
@@ -94,7 +95,10 @@ def fit(
         entropy: ``encoded``, or ``observed`` where the trajectories hold the true one (for tests).
         temperature: ``learned``, or ``equilibrium`` where every trajectory is in local equilibrium; the drive of a
             solid hides its kinetic temperature, and its k_B T has to stand in ``metadata["temperature"]``.
-        integrator: whose map is the mean of the likelihood; by default that of the kind.
+        integrator: whose map is the mean of the likelihood; by default that of the model.
+        solvent: ``inertial`` for particles that lose momentum and heat to a liquid at rest; ``overdamped`` where frames
+            do not resolve their inertia: displacements are learned, and k_B T of the solvent
+            (``metadata["temperature"]``, else 1) is the unit of energy. None for no liquid.
         patch: particles a patch (without the halo that is added), where a snapshot is too large for memory: a
             batch then holds patches instead of snapshots. None for whole snapshots.
         terms: settings of the networks that differ from the defaults.
@@ -159,6 +163,7 @@ def fit(
         "lag": lag,
         "observed": entropy == "observed",
         "patch": patch,
+        "overdamped": solvent == "overdamped",
         "hops": max(network.get("hops", 1) for network in networks.values()),
         "dtype": torch.float64 if double else torch.float32,
     }
@@ -192,6 +197,7 @@ def fit(
         "learn_mass": mass == "learned",
         "entropy": entropy,
         "scales": measure_scales(dataset).to_dict(),
+        **({} if solvent is None else {"solvent": solvent}),
         **networks,
     }
     provenance = {

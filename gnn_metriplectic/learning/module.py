@@ -19,7 +19,7 @@ from gnn_metriplectic.learning.transitions import pairs_of
 from gnn_metriplectic.models import GraphNetwork, ParticleModel, State, build_model
 from gnn_metriplectic.terms.entropy import negentropy
 
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2
 # weight of the negentropy of S; one makes the loss the information about the future, and more keeps S near the
 # Gaussian of thermal fluctuations
 NEGENTROPY = 2.0
@@ -41,7 +41,8 @@ class MetriplecticModule(lightning.LightningModule):
         model: settings of `build_model`, plain values.
         optimizer: ``lr``, ``steps`` of the whole schedule and ``warmup`` as a share of them.
         temperature: ``learned``, or ``equilibrium`` where every trajectory is in local equilibrium: then
-            k_B <T> of each graph is held at the kinetic temperature of its trajectory. Without entropy there is no T.
+            k_B <T> of each graph is held at the kinetic temperature of its trajectory, and in a solvent at that
+            of the solvent, which is learned. Without entropy there is no T.
         integrator: whose map is the mean of the likelihood; None for the default of the model.
         gauge_steps: batches over which the running statistics of the gauge average.
         provenance: what the model was trained on (units, fingerprint, versions), kept with it.
@@ -107,6 +108,7 @@ class MetriplecticModule(lightning.LightningModule):
             self.hparams.model["dt"],
             acceleration=batch.acceleration,
             prescribed=batch.prescribed if "prescribed" in batch else None,
+            noise=batch.velocity_noise[batch.batch] if "velocity_noise" in batch else 0.0,
             integrator=self.hparams.integrator,
         )
         parts = {"nll": mean(nll[free].mean()), "count": count}
@@ -118,7 +120,9 @@ class MetriplecticModule(lightning.LightningModule):
         if self.hparams.temperature == "equilibrium":
             temperature = self.model.k_B * self.model.thermo(before, entropy, species).temperature
             of_graphs = scatter(temperature[free], batch.batch[free], dim_size=batch.num_graphs, reduce="mean")
-            ratio = of_graphs / batch.kinetic_temperature
+            # a solvent at rest is the thermometer, whatever flows in it
+            bath = self.model.bath
+            ratio = of_graphs / (batch.kinetic_temperature if bath is None else bath.temperature)
         entropies = torch.cat([entropy[free], next_entropy[free]])
         if self.training:
             seen = (entropies, before.volume[free])
@@ -153,7 +157,8 @@ class MetriplecticModule(lightning.LightningModule):
             return nothing, nothing
         if encoder is None:
             return batch.entropy, batch.next_entropy
-        raw = torch.cat([encoder.raw(pairs, batch.vel, species), encoder.raw(next_pairs, batch.next_vel, species)])
+        vel, next_vel = (self.model.known_velocities(v) for v in (batch.vel, batch.next_vel))
+        raw = torch.cat([encoder.raw(pairs, vel, species), encoder.raw(next_pairs, next_vel, species)])
         if self.training:
             counted = raw[torch.cat([batch.active, batch.active])]
             own = counted.detach().mean()
@@ -282,15 +287,14 @@ class MetriplecticModule(lightning.LightningModule):
 
 
 def check_format(checkpoint: dict[str, Any]) -> None:
-    """Raise ValueError for a file that is not ours or that a newer version wrote."""
+    """Raise ValueError for a file that is not ours or that another version wrote."""
     header = checkpoint.get("gnn_metriplectic") if isinstance(checkpoint, dict) else None
     if header is None:
         raise ValueError("this is not a checkpoint of gnn_metriplectic (no 'gnn_metriplectic' entry)")
     number = header.get("format") if isinstance(header, dict) else None
     if not isinstance(number, int):
         raise ValueError(f"this is a damaged checkpoint: its format is {number!r}, and should be a number")
-    if number > CHECKPOINT_FORMAT:
-        raise ValueError(
-            f"the checkpoint has format {number} and this version reads up to {CHECKPOINT_FORMAT}: "
-            "update gnn-metriplectic"
-        )
+    if number != CHECKPOINT_FORMAT:
+        newer = number > CHECKPOINT_FORMAT
+        remedy = "update gnn-metriplectic" if newer else "train again, or use the version of its time"
+        raise ValueError(f"the checkpoint has format {number} and this version reads {CHECKPOINT_FORMAT}: {remedy}")

@@ -37,6 +37,11 @@ class TransitionDataset(Dataset):
     ``reference_index`` ``[2, B]``, ``reference_displacement``, ``bond_displacement`` and ``next_bond_displacement``
     ``[B, D]``, and ``reach``.
 
+    Of tracks that come and go an item has the particles seen at both times, and those within the cutoff of one that is
+    not (or of the edge of the view) are not active. Measured positions also have ``velocity_noise``, the variance of
+    the error of a component of ``next_vel - vel``, from ``metadata["localisation"]``: ``position``, the
+    standard deviation of a coordinate, and ``velocity``, the autocovariance of a component's error, by lag in frames.
+
     Args:
         trajectories: at least one.
         cutoff: of the pairs, in units of length.
@@ -44,6 +49,7 @@ class TransitionDataset(Dataset):
         observed: whether the entropies of the trajectories are given to the learner.
         patch: particles a patch, where snapshots are too large for memory; None for whole snapshots.
         hops: of the encoder; the halo of a patch reaches as many cutoffs and one more.
+        overdamped: whether the velocities of the items are displacements over the lag, for models without inertia.
         dtype: of the floating-point tensors; distances are taken in float64 first.
 
     Raises:
@@ -59,6 +65,7 @@ class TransitionDataset(Dataset):
         observed: bool = False,
         patch: int | None = None,
         hops: int = 2,
+        overdamped: bool = False,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         if not trajectories:
@@ -79,19 +86,22 @@ class TransitionDataset(Dataset):
             if (traj.species is None) != (first.species is None):
                 raise ValueError(f"trajectory {number} and the first do not both name species")
             _check_solid(number, traj, first, cutoff, patch)
+            if patch is not None and traj.present is not None:
+                raise ValueError("patches are cut from whole snapshots: learn from tracks with patch=null")
             if observed and traj.entropies is None:
                 raise ValueError(
                     f"entropy=observed needs entropies, and trajectory {number} has none: use entropy=encoded"
                 )
             traj.box.check_cutoff(cutoff)
         self.trajectories, self.cutoff, self.lag = list(trajectories), cutoff, lag
-        self.observed, self.hops, self.dtype = observed, hops, dtype
+        self.observed, self.hops, self.overdamped, self.dtype = observed, hops, overdamped, dtype
         self.dt = lag * first.dt
         self.sheared = any(t.box.shear_rate for t in trajectories)
+        self.measured = any("localisation" in (t.metadata or {}) for t in trajectories)
         self.driven = any(t.prescribed is not None for t in trajectories)
         self.solid = first.reference is not None
         self.forcings = [forcing_from(t.forcing) for t in trajectories]
-        self.temperatures = [_temperature(t) for t in trajectories]
+        self.temperatures = [_temperature(t, overdamped) for t in trajectories]
         self.grids = [
             (1,) * t.dimension if patch is None else patch_grid(t.box, t.num_particles, patch, t.positions[0].double())
             for t in trajectories
@@ -103,7 +113,13 @@ class TransitionDataset(Dataset):
             for k, t in enumerate(trajectories)
             for frame in range(len(t) - lag)
             for number in range(math.prod(self.grids[k]))
+            if t.present is None or self._teaches(t, frame)
         ]
+        if not self.starts:
+            raise ValueError(
+                f"no particle is seen at two times {lag} frames apart with all that is within {cutoff:g} of it: tracks "
+                "are too short for this lag, or the cutoff is too large for the view"
+            )
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -122,8 +138,11 @@ class TransitionDataset(Dataset):
         traj = self.trajectories[number]
         pos, next_pos = (traj.positions[f].double() for f in (frame, frame + self.lag))
         active = torch.ones(len(pos), dtype=torch.bool) if traj.prescribed is None else ~traj.prescribed
+        active = active & self._surrounded(traj, frame, pos, next_pos)
         part = self._part(number, frame, place, pos, next_pos)
         members = slice(None) if part is None else part.members
+        if traj.present is not None:
+            members = (traj.present[frame] & traj.present[frame + self.lag]).nonzero().squeeze(1)
         pos, next_pos, active = pos[members], next_pos[members], active[members]
         if part is not None:
             active = active & part.interior
@@ -137,10 +156,13 @@ class TransitionDataset(Dataset):
             acceleration = 0.5 * sum(
                 forcing.acceleration(r, float(t)) for r, t in zip((pos, next_pos), times, strict=True)
             )
+        vel, next_vel = (traj.velocities[f][members] for f in (frame, frame + self.lag))
+        if self.overdamped:
+            vel, next_vel = torch.zeros_like(vel), (next_pos - pos) / self.dt
         data = Data(
             num_nodes=len(pos),
-            vel=traj.velocities[frame][members].to(self.dtype),
-            next_vel=traj.velocities[frame + self.lag][members].to(self.dtype),
+            vel=vel.to(self.dtype),
+            next_vel=next_vel.to(self.dtype),
             pair_index=pairs.index,
             displacement=pairs.displacement.to(self.dtype),
             next_displacement=moved.displacement.to(self.dtype),
@@ -152,6 +174,8 @@ class TransitionDataset(Dataset):
         if self.sheared:
             shift = torch.zeros_like(pairs.displacement) if pairs.velocity_shift is None else pairs.velocity_shift
             data.velocity_shift = shift.to(self.dtype)
+        if self.measured:
+            data.velocity_noise = torch.tensor([self._noise(traj)], dtype=self.dtype)
         if self.driven:
             none = torch.zeros(traj.num_particles, dtype=torch.bool)
             data.prescribed = (none if traj.prescribed is None else traj.prescribed)[members]
@@ -167,6 +191,38 @@ class TransitionDataset(Dataset):
             data.entropy = traj.entropies[frame][members].to(self.dtype)
             data.next_entropy = traj.entropies[frame + self.lag][members].to(self.dtype)
         return data
+
+    def _teaches(self, traj: Trajectory, frame: int) -> bool:
+        """Whether there is something to learn from the transition that begins at ``frame``."""
+        both = traj.present[frame] & traj.present[frame + self.lag]
+        places = (traj.positions[f].double() for f in (frame, frame + self.lag))
+        free = both if traj.prescribed is None else both & ~traj.prescribed
+        return bool((free & self._surrounded(traj, frame, *places)).any())
+
+    def _noise(self, traj: Trajectory) -> float:
+        """Variance of the error of a component of a change of velocity."""
+        error = (traj.metadata or {}).get("localisation", {"position": 0.0, "velocity": [0.0]})
+        if self.overdamped:
+            return 2.0 * (error["position"] / self.dt) ** 2
+        memory = error["velocity"]  # those of velocities from windows that overlap are not independent
+        return 2.0 * (memory[0] - (memory[self.lag] if self.lag < len(memory) else 0.0))
+
+    def _surrounded(self, traj: Trajectory, frame: int, pos: Tensor, next_pos: Tensor) -> Tensor:
+        """Whether all that a particle can feel was seen at both times, ``[N]`` bool."""
+        whole = torch.ones(len(pos), dtype=torch.bool)
+        if traj.view is not None:
+            low, high = traj.view
+            for places in (pos, next_pos):
+                whole &= ((places > low + self.cutoff) & (places < high - self.cutoff)).all(dim=1)
+        if traj.present is None:
+            return whole
+        both = traj.present[frame] & traj.present[frame + self.lag]
+        for places, at in ((pos, frame), (next_pos, frame + self.lag)):
+            # in a gap, too, a particle is about where it is guessed to be
+            lost = ~both & traj.present[: at + 1].any(dim=0) & traj.present[at:].any(dim=0)
+            if bool(lost.any()):
+                whole &= torch.cdist(places, places[lost]).amin(dim=1) > self.cutoff
+        return whole
 
     def _part(self, number: int, frame: int, place: int, pos: Tensor, next_pos: Tensor) -> Patch | None:
         """The patch ``place`` of a snapshot, with all that its likelihood depends on; None for the whole."""
@@ -197,8 +253,13 @@ def pairs_of(data: Data) -> tuple[Pairs, Pairs]:
     return start, pairs.with_displacement(data.next_displacement, next_bonds)
 
 
-def _temperature(traj: Trajectory) -> float:
+def _temperature(traj: Trajectory, overdamped: bool) -> float:
     """k_B T of a trajectory, in units of energy."""
+    if overdamped:
+        return float((traj.metadata or {}).get("temperature", 1.0))
+    if traj.present is not None:
+        moving = traj.present if traj.prescribed is None else traj.present & ~traj.prescribed
+        return float((traj.masses.unsqueeze(1) * traj.velocities.double() ** 2)[moving].mean())
     if traj.reference is not None:
         return float((traj.metadata or {}).get("temperature", math.nan))
     return float(kinetic_temperature(traj, local_flow(traj)[1]).mean())

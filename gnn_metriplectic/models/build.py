@@ -17,6 +17,7 @@ from gnn_metriplectic.terms import (
     LearnedShear,
     LearnedVolume,
     PairStrain,
+    SolventBath,
 )
 
 # the first guess of the heat capacity of a particle, in units of k_B; that of a solid takes up the heat of its friction
@@ -24,6 +25,8 @@ HEAT_CAPACITY, SOLID_HEAT_CAPACITY = 25.0, 1e4
 STRAINS = ("deformation_gradient", "pair_network")
 # the share of the excess of heat that a pair may exchange in a step
 EXCESS = 0.25
+# the first guess of the share of the solvent in the friction of a particle
+SOLVENT_SHARE = 0.5
 # the largest friction of a pair, as a rate times the lag
 DRAG_LIMIT = 4.0
 # the first guess of the share of a step in the variance of the entropy
@@ -41,6 +44,7 @@ def build_model(
     entropy: str,
     scales: dict[str, Any],
     substeps: int = 1,
+    solvent: str | None = None,
     **terms: dict[str, Any],
 ) -> ParticleModel:
     """A learned model with fresh weights.
@@ -53,6 +57,7 @@ def build_model(
         entropy: ``encoded`` or ``observed`` (given with the data; then there is no encoder); baselines have none.
         scales: of the data, as `Scales`.
         substeps: steps of the model in one of the data.
+        solvent: ``inertial`` or ``overdamped`` for particles in a liquid, None for others.
         terms: settings of the networks, by the names that the kind has for them.
 
     Raises:
@@ -66,8 +71,12 @@ def build_model(
     if substeps < 1:
         raise ValueError(f"substeps is {substeps}; it must be at least 1")
     known = {"dimension": dimension, "cutoff": cutoff, "dt": dt, "mass": mass, "learn_mass": learn_mass}
+    if solvent not in (None, "inertial", "overdamped"):
+        raise ValueError(f"solvent is {solvent!r}; choose 'inertial', 'overdamped', or None for no liquid")
     if kind == "metriplectic":
-        terms["entropy"] = entropy
+        terms.update(entropy=entropy, solvent=solvent)
+    elif solvent is not None:
+        raise ValueError(f"solvent={solvent} is for kind=metriplectic; a {kind} has no liquid")
     return KINDS[kind](**known, size=Scales(**scales), substeps=substeps, **terms)
 
 
@@ -87,11 +96,12 @@ def metriplectic(
     encoder: dict,
     strain: dict | None = None,
     elastic: dict | None = None,
+    solvent: str | None = None,
 ) -> MetriplecticModel:
     """A metriplectic model of networks.
 
     Args:
-        dimension, cutoff, dt, mass, learn_mass, size, substeps, entropy: as of `build_model`.
+        dimension, cutoff, dt, mass, learn_mass, size, substeps, entropy, solvent: as of `build_model`.
         kernel: ``width``.
         friction: ``width`` and ``depth`` of its network, and ``rank``.
         equation_of_state: ``width``.
@@ -103,7 +113,16 @@ def metriplectic(
     capacity = HEAT_CAPACITY if strain is None else SOLID_HEAT_CAPACITY
     k_B = size.entropy * capacity**-0.5
     temperature = size.energy / k_B
-    drag = pair_noise(size, k_B=k_B, dt=dt)
+    drag, bath = pair_noise(size, k_B=k_B, dt=dt), None
+    if solvent is not None:
+        bath = SolventBath(
+            friction=[_solvent_friction(solvent, size, dt)] * species,
+            exchange=[ENTROPY_INCREMENT * capacity / (2.0 * dt)] * species,
+            temperature=size.energy,
+            overdamped=solvent == "overdamped",
+            learned=True,
+        )
+        drag = (1.0 - SOLVENT_SHARE) * drag
     heat = ENTROPY_INCREMENT * (size.entropy * temperature) ** 2 / (2.0 * k_B * dt * size.effective_neighbors)
     friction_limit = DRAG_LIMIT * size.mass * temperature / dt
     entropic = {"energy": size.energy, "entropy": size.entropy}
@@ -134,10 +153,18 @@ def metriplectic(
         dt=dt / substeps,
         dimension=dimension,
         encoder=EntropyEncoder(cutoff, speed=size.speed, species=species, **encoder) if entropy == "encoded" else None,
+        bath=bath,
         learn_mass=learn_mass,
         learn_k_B=True,
         **solid,
     )
+
+
+def _solvent_friction(solvent: str, size: Scales, dt: float) -> float:
+    """ζ from the size of the steps."""
+    if solvent == "overdamped":  # 2 k_B T_s dt / ζ is the mean square of a displacement, dt² times the increment
+        return 2.0 * size.energy / (size.increment * dt)
+    return SOLVENT_SHARE * size.increment * size.mass**2 / (2.0 * size.energy * dt)
 
 
 def _strain(cutoff: float, dimension: int, *, measure: str, width: int) -> DeformationGradient | PairStrain:

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from gnn_metriplectic.brackets import DissipativeBracket, PoissonBracket
+from gnn_metriplectic.brackets import BathBracket, DissipativeBracket, PoissonBracket
 from gnn_metriplectic.brackets.elastic import ElasticForces
 from gnn_metriplectic.brackets.poisson import poisson_matrix
 from gnn_metriplectic.geometry import Pairs
@@ -25,6 +25,7 @@ from gnn_metriplectic.terms import (
     EquationOfState,
     FrictionTerm,
     HeatBath,
+    SolventBath,
     Strained,
     StrainTerm,
     Thermo,
@@ -43,11 +44,10 @@ class MetriplecticModel(ParticleModel):
         dt: the time step at which the model runs, in units of time.
         dimension: 2 or 3.
         encoder: entropy from neighbours, or None where the entropy is known.
+        bath: the liquid around the particles, if there is one.
         strain, elastic: of a solid, whose equation of state is one of (S, V / V of the reference); both or none.
         learn_mass, learn_k_B: whether these are parameters of a training.
     """
-
-    integrators = ("energy_conserving", "euler_maruyama")
 
     def __init__(
         self,
@@ -60,6 +60,7 @@ class MetriplecticModel(ParticleModel):
         dt: float,
         dimension: int,
         encoder: EntropyEncoder | None = None,
+        bath: SolventBath | None = None,
         strain: StrainTerm | None = None,
         elastic: ElasticEnergy | None = None,
         learn_mass: bool = False,
@@ -70,11 +71,16 @@ class MetriplecticModel(ParticleModel):
             raise ValueError(f"k_B is {k_B}; it must be positive")
         if (strain is None) != (elastic is None):
             raise ValueError("a solid has both a strain and an elastic energy, a fluid neither")
-        self.strain, self.elastic = strain, elastic
+        self.strain, self.elastic, self.bath = strain, elastic, bath
         self.kernel, self.equation_of_state, self.friction, self.encoder = kernel, equation_of_state, friction, encoder
         self.log_k_B = nn.Parameter(torch.tensor(k_B, dtype=torch.float64).log(), requires_grad=learn_k_B)
         # least and greatest entropy and volume of the last epoch of training: where the networks are known
         self.register_buffer("seen", torch.tensor(_NOTHING_SEEN, dtype=torch.float64))
+
+    @property
+    def integrators(self) -> tuple[str, ...]:
+        """Names of those that run the model, the default first."""
+        return ("overdamped",) if self.is_overdamped else ("energy_conserving", "euler_maruyama")
 
     @property
     def k_B(self) -> Tensor:
@@ -115,6 +121,11 @@ class MetriplecticModel(ParticleModel):
         return Configuration(pairs, volume, slope, self.strain(pairs.bonds), rest_volume)
 
     @property
+    def is_overdamped(self) -> bool:
+        """Whether the state is (r, S) alone; its velocities are then displacements of a step over its time."""
+        return self.bath is not None and self.bath.overdamped
+
+    @property
     def is_solid(self) -> bool:
         """Whether particles have reference neighbours."""
         return self.strain is not None
@@ -147,6 +158,15 @@ class MetriplecticModel(ParticleModel):
         friction = self.friction(pairs, thermo.temperature, self.k_B / thermo.heat_capacity, volume, slope, species)
         return DissipativeBracket(pairs, friction, thermo, self.masses(pairs.num_particles, species), self.k_B)
 
+    def solvent(self, thermo: Thermo, species: Tensor | None) -> BathBracket | None:
+        """The exchange with the solvent, if there is one."""
+        if self.bath is None:
+            return None
+        count = len(thermo.temperature)
+        friction, exchange = (of(count, species) for of in (self.bath.friction, self.bath.exchange))
+        mass = self.masses(count, species)
+        return BathBracket(friction, exchange, self.bath.temperature, thermo, mass, self.k_B)
+
     def brackets(self, state: State, pairs: Pairs) -> tuple[PoissonBracket, DissipativeBracket]:
         """Both brackets at a state."""
         configuration = self.configuration(pairs, state.species)
@@ -157,12 +177,20 @@ class MetriplecticModel(ParticleModel):
         """L∇E + M∇S_tot + k_B ∇·M: rates of positions, velocities ``[N, D]`` and entropies ``[N]``."""
         poisson, dissipative = self.brackets(state, pairs)
         velocity, entropy = dissipative.drift(pairs.relative(state.vel))
+        solvent = self.solvent(dissipative.thermo, state.species)
+        if solvent is not None:
+            slowing, heating = solvent.drift(state.vel)
+            velocity, entropy = velocity + slowing, entropy + heating
         return State(state.vel, velocity + poisson.forces() / dissipative.mass.unsqueeze(1), entropy)
 
     def covariance(self, state: State, pairs: Pairs, dt: float) -> Tensor:
         """The block of 2 k_B M dt of each particle over (v_i, S_i), ``[N, D+1, D+1]``."""
         _, dissipative = self.brackets(state, pairs)
-        return dissipative.covariance(pairs.relative(state.vel)) * dt
+        covariance = dissipative.covariance(pairs.relative(state.vel))
+        solvent = self.solvent(dissipative.thermo, state.species)
+        if solvent is not None:
+            covariance = covariance + torch.diag_embed(solvent.variances(self.dimension))
+        return covariance * dt
 
     def energy(self, state: State, pairs: Pairs) -> Tensor:
         """Total energy, kinetic and internal, 0-dim."""
@@ -203,7 +231,7 @@ class MetriplecticModel(ParticleModel):
         return -(kinetic + poisson.virials() + rubbing), poisson.volume
 
     def friction_matrix(self, state: State, pairs: Pairs) -> Tensor:
-        """Dense M over [v.ravel(), S], square of side N (D + 1); for small N."""
+        """Dense M of the pairs over [v.ravel(), S], square of side N (D + 1); for small N."""
         _, dissipative = self.brackets(state, pairs)
         return dissipative.matrix(state.vel)
 

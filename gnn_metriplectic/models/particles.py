@@ -48,11 +48,14 @@ class ParticleModel(nn.Module):
         has_entropy: whether particles have an internal energy whose entropy and temperature mean something.
         is_solid: whether particles have reference neighbours.
         encoder: of the entropy, or None.
+        bath: the liquid around the particles, or None.
+        is_overdamped: whether the state is (r, S) alone; its velocities are then displacements of a step over its time.
     """
 
     integrators: tuple[str, ...] = ()
     has_entropy: bool = False
     is_solid: bool = False
+    is_overdamped: bool = False
 
     def __init__(
         self, cutoff: float, *, mass: float | list[float], dt: float, dimension: int, learn_mass: bool = False
@@ -66,6 +69,7 @@ class ParticleModel(nn.Module):
         self.cutoff, self.dt, self.dimension = cutoff, float(dt), dimension
         self.log_mass = nn.Parameter(torch.log(masses), requires_grad=learn_mass)
         self.encoder: nn.Module | None = None
+        self.bath: nn.Module | None = None
 
     @property
     def mass(self) -> Tensor:
@@ -110,7 +114,9 @@ class ParticleModel(nn.Module):
         return Configuration(pairs)
 
     def kinetic_energy(self, state: State) -> Tensor:
-        """Σ ½ m v², 0-dim."""
+        """Σ ½ m v², 0-dim; without inertia none."""
+        if self.is_overdamped:
+            return state.vel.new_zeros(())
         mass = self.masses(state.pos.shape[0], state.species)
         return 0.5 * (mass.unsqueeze(1) * state.vel**2).sum()
 
@@ -119,11 +125,15 @@ class ParticleModel(nn.Module):
         return (self.masses(state.pos.shape[0], state.species).unsqueeze(1) * state.vel).sum(dim=0)
 
     def encode(self, pairs: Pairs, velocities: Tensor, species: Tensor | None = None) -> Tensor:
-        """Entropy of each particle from its neighbours, ``[N]``.
+        """Entropy of each particle from its neighbours, ``[N]``; without inertia from their places alone.
 
         Raises ValueError where the model has no encoder (its entropy is an observed quantity), or not these species.
         """
         if self.encoder is None:
             raise ValueError("this model has no entropy encoder: give the entropies with the state")
         self.check_species(species)
-        return self.encoder(pairs, velocities, species)
+        return self.encoder(pairs, self.known_velocities(velocities), species)
+
+    def known_velocities(self, velocities: Tensor) -> Tensor:
+        """Those that are part of the state: without inertia none, which is zero."""
+        return torch.zeros_like(velocities) if self.is_overdamped else velocities

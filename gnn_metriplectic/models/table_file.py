@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gnn_metriplectic.models.metriplectic import MetriplecticModel
 from gnn_metriplectic.models.tables import Tables
+from gnn_metriplectic.terms.bath import SolventBath
 from gnn_metriplectic.terms.tabulated import (
     CubicSpline,
     Interval,
@@ -77,6 +78,13 @@ def write_tables(
             "thermal": _spline_table(friction.thermal),
         },
     }
+    if model.bath is not None:
+        content["solvent"] = {
+            "friction": float(model.bath.friction(1)),
+            "exchange": float(model.bath.exchange(1)),
+            "temperature": float(model.bath.temperature),
+            "overdamped": model.bath.overdamped,
+        }
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, ensure_ascii=False, allow_nan=False)
     # one key a line: the head of the file can be read by eye
@@ -126,6 +134,11 @@ def read_tables(path: str | os.PathLike[str], *, range: str = "error") -> Metrip
     law, friction = file.part("equation_of_state"), file.part("friction")
     rank = int(friction.number("rank", positive=True))
     kernel, cutoff = file.part("kernel"), file.number("cutoff", positive=True)
+    bath = None
+    if "solvent" in content:
+        solvent = file.part("solvent")
+        numbers = {name: solvent.number(name, positive=True) for name in ("friction", "exchange", "temperature")}
+        bath = SolventBath(**numbers, overdamped=solvent.flag("overdamped"))
     with file.naming("dimension"):
         model = MetriplecticModel(
             TabulatedKernel(cutoff, kernel.spline(1)),
@@ -146,6 +159,7 @@ def read_tables(path: str | os.PathLike[str], *, range: str = "error") -> Metrip
             k_B=file.number("k_B", positive=True),
             dt=file.number("dt", positive=True),
             dimension=int(file.number("dimension", positive=True)),
+            bath=bath,
         )
     if model.dimension not in (2, 3):
         raise ValueError(f"{path}: dimension is {model.dimension}; it must be 2 or 3")
@@ -178,6 +192,9 @@ class _Entry:
         if isinstance(value, bool) or not math.isfinite(value) or (positive and not value > 0):
             raise self._error(key, f"is {value}; it must be a {'positive' if positive else 'finite'} number")
         return value
+
+    def flag(self, key: str) -> bool:
+        return self._get(key, bool, "true or false")
 
     def interval(self, key: str) -> Interval:
         low, high = self.tensor(key, (2,)).tolist()

@@ -104,6 +104,7 @@ def tabulate(
         k_B=float(exact.k_B),
         dt=exact.dt,
         dimension=exact.dimension,
+        bath=exact.bath,
     ).double()
     tabulated.seen.copy_(exact.seen)
     return Tables(tabulated.requires_grad_(False), {**errors, **law_errors, **friction_errors})

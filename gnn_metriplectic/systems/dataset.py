@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from importlib import import_module
 from inspect import signature
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,6 +37,8 @@ SYSTEMS = {
     "trajectory": TrajectorySystem,
     "viscoelastic": ViscoelasticSystem,
 }
+# of the package's extra for video, which need not be there
+VIDEO_SYSTEMS = {"colloids": "ColloidSystem", "video": "VideoSystem"}
 SPLITS = ("train", "validation", "test")
 _MANIFEST = "settings.json"
 
@@ -143,10 +146,17 @@ def read_split(folder: str | os.PathLike[str], split: str) -> dict[str, list[Tra
 
 def _system(settings: dict[str, Any]) -> System:
     name = settings.get("generator", settings.get("name"))
-    if name not in SYSTEMS:
-        raise ValueError(f"system {name!r} is unknown; known: {sorted(SYSTEMS)}")
+    if name not in SYSTEMS and name not in VIDEO_SYSTEMS:
+        raise ValueError(f"system {name!r} is unknown; known: {sorted([*SYSTEMS, *VIDEO_SYSTEMS])}")
     try:
-        return SYSTEMS[name](**settings["parameters"])
+        if name in VIDEO_SYSTEMS:
+            made_by = getattr(import_module("gnn_metriplectic.systems.video"), VIDEO_SYSTEMS[name])
+        else:
+            made_by = SYSTEMS[name]
+    except ImportError as error:
+        raise FileNotFoundError(f"{error.name} is not installed: pip install 'gnn-metriplectic[video]'") from error
+    try:
+        return made_by(**settings["parameters"])
     except TypeError as error:
         raise ValueError(f"parameters of system {name}: {error}") from None
 

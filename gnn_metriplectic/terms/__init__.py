@@ -1,6 +1,7 @@
 """What is learned (or given by a formula): kernel, equation of state, friction, entropy encoder."""
 
 from gnn_metriplectic.terms.analytic import IdealGas, LucyKernel, SDPDFriction
+from gnn_metriplectic.terms.bath import SolventBath
 from gnn_metriplectic.terms.density import DensityKernel, LearnedKernel
 from gnn_metriplectic.terms.elasticity import (
     ElasticEnergy,
@@ -38,6 +39,7 @@ __all__ = [
     "PairPotential",
     "PairStrain",
     "SDPDFriction",
+    "SolventBath",
     "Strain",
     "StrainTerm",
     "Strained",

@@ -84,7 +84,7 @@ def _read(path: Path, file: h5py.File) -> Trajectory:
         mass = mass[order[0]] if np.ndim(mass) else mass
         species = None if species is None else species[order[0]]
         entropies = None if entropies is None else np.take_along_axis(entropies, order, axis=1)
-    prescribed = file.get(f"{PROVENANCE}/prescribed")
+    prescribed, present = (file.get(f"{PROVENANCE}/{name}") for name in ("prescribed", "present"))
     return Trajectory(
         positions,
         velocities,
@@ -98,6 +98,8 @@ def _read(path: Path, file: h5py.File) -> Trajectory:
         forcing=provenance.get("forcing"),
         prescribed=None if prescribed is None else prescribed[()],
         reference=_reference(file, positions.shape[1]),
+        present=None if present is None else present[()],
+        view=provenance.get("view"),
         metadata=provenance.get("metadata"),
     )
 

@@ -46,7 +46,7 @@ class TrajectoryWriter:
 
     Args:
         path: the file; its folder is made if missing, an existing file is replaced on success.
-        box, dt, mass, species, units, forcing, prescribed, reference, metadata: as in ``Trajectory``.
+        box, dt, mass, species, units, forcing, prescribed, reference, present, view, metadata: as in ``Trajectory``.
 
     Raises:
         ValueError: for frames whose shape changes or whose values are not finite, or metadata that
@@ -65,12 +65,15 @@ class TrajectoryWriter:
         forcing: dict[str, Any] | None = None,
         prescribed: Tensor | None = None,
         reference: Reference | None = None,
+        present: Tensor | None = None,
+        view: Tensor | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         self.path = Path(path)
         self.box, self.dt = box, check_positive("dt", dt)
         self.frames = 0
         self._mass, self._species, self._prescribed, self._reference = mass, species, prescribed, reference
+        self._present = present
         self._units = units or {}
         scalar_mass = not (isinstance(mass, Tensor) and mass.ndim) and not hasattr(mass, "__len__")
         self._provenance = {
@@ -79,6 +82,7 @@ class TrajectoryWriter:
             "mass": float(mass) if scalar_mass else None,
             "units": units,
             "forcing": forcing,
+            "view": None if view is None else torch.as_tensor(view).tolist(),
             "metadata": metadata,
         }
         encoded = {key: _to_json(key, value) for key, value in self._provenance.items()}
@@ -189,6 +193,9 @@ class TrajectoryWriter:
             group["species"] = torch.as_tensor(self._species).cpu().numpy()
         if self._prescribed is not None:
             self._file[f"{PROVENANCE}/prescribed"] = torch.as_tensor(self._prescribed).cpu().numpy().astype(bool)
+        if self._present is not None:
+            present = torch.as_tensor(self._present).cpu().numpy()
+            self._file.create_dataset(f"{PROVENANCE}/present", data=present, compression="gzip")
         if self._reference is not None:
             self._write_reference(self._reference.to(device="cpu"))
         for name, quantity in (("position/value", "length"), ("velocity/value", "velocity"), ("position/time", "time")):
@@ -232,7 +239,19 @@ class TrajectoryWriter:
 
 def write_trajectory(path: str | os.PathLike[str], traj: Trajectory) -> None:
     """Write ``traj`` to the H5MD file ``path``; ``read_trajectory`` gives back the same bits."""
-    names = ("box", "dt", "mass", "species", "units", "forcing", "prescribed", "reference", "metadata")
+    names = (
+        "box",
+        "dt",
+        "mass",
+        "species",
+        "units",
+        "forcing",
+        "prescribed",
+        "reference",
+        "present",
+        "view",
+        "metadata",
+    )
     with TrajectoryWriter(path, **{name: getattr(traj, name) for name in names}) as writer:
         writer.extend(traj.positions, traj.velocities, traj.entropies, traj.times)
 

@@ -40,6 +40,11 @@ class Trajectory:
         forcing: the body force as a plain dict, such as ``{"name": "taylor_green", "amplitude": 5.0}``.
         prescribed: ``[N]`` bool, particles whose motion was imposed, or None.
         reference: neighbours of a solid in its reference configuration, or None for a fluid.
+        present: ``[T, N]`` bool, of tracks that come, go and have gaps: whether the particle was seen in the frame.
+            Where it was not, its position is a guess (between the frames beside a gap) or its nearest known one. None
+            where all are there always.
+        view: two corners ``[2, D]`` of what a camera saw, beyond which there may be particles; None where there are
+            none.
         metadata: provenance as plain JSON values: seed, system, scenario, k_B, temperature, ...
 
     Raises:
@@ -61,6 +66,8 @@ class Trajectory:
     forcing: dict[str, Any] | None = None
     prescribed: Tensor | None = None
     reference: Reference | None = None
+    present: Tensor | None = None
+    view: Tensor | None = None
     metadata: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -88,6 +95,7 @@ class Trajectory:
             check_frames("entropies", self.entropies, (frames, particles))
         self._set_times()
         self._set_particles(particles)
+        self._set_sight(frames, particles, dimension)
         check_unwrapped(self.positions, self.box)
 
     def _set_times(self) -> None:
@@ -95,6 +103,19 @@ class Trajectory:
             self.times = torch.arange(len(self.positions), dtype=torch.float64) * self.dt
         self.times = torch.as_tensor(self.times).detach().cpu().to(torch.float64)
         check_times(self.times, self.dt, len(self.positions))
+
+    def _set_sight(self, frames: int, particles: int, dimension: int) -> None:
+        if self.present is not None:
+            self.present = torch.as_tensor(self.present).detach().cpu()
+            if tuple(self.present.shape) != (frames, particles) or self.present.dtype != torch.bool:
+                raise ValueError(
+                    f"present is {self.present.dtype} of shape {list(self.present.shape)}; it must be bools "
+                    f"[{frames}, {particles}]"
+                )
+        if self.view is not None:
+            self.view = torch.as_tensor(self.view, dtype=torch.float64)
+            if tuple(self.view.shape) != (2, dimension) or not bool((self.view[0] < self.view[1]).all()):
+                raise ValueError(f"view is {self.view.tolist()}; it must be two corners, the lower one first")
 
     def _set_particles(self, particles: int) -> None:
         if isinstance(self.mass, Tensor) or hasattr(self.mass, "__len__"):
@@ -149,7 +170,7 @@ class Trajectory:
         # Already checked frames are not checked again: coarse ones may rightly move by over half a box.
         part = copy.copy(self)
         part.dt = self.dt * step
-        for name in ("positions", "velocities", "entropies", "times"):
+        for name in ("positions", "velocities", "entropies", "times", "present"):
             values = getattr(self, name)
             setattr(part, name, None if values is None else values[frames])
         return part
@@ -193,7 +214,7 @@ class Trajectory:
     def fingerprint(self) -> str:
         """16 hexadecimal digits of the SHA-256 of frames, masses, species, reference, box and step."""
         digest = hashlib.sha256(repr((self.box, self.dt, self.mass if isinstance(self.mass, float) else None)).encode())
-        for name in ("positions", "velocities", "entropies", "times", "mass", "species", "prescribed"):
+        for name in ("positions", "velocities", "entropies", "times", "mass", "species", "prescribed", "present"):
             values = getattr(self, name)
             if isinstance(values, Tensor):
                 digest.update(f"{name}{list(values.shape)}{values.dtype}".encode())

@@ -328,6 +328,8 @@ Tables::Tables(const std::string &text, const std::string &file)
     throw std::runtime_error(file + " has version " + in_words(entry.number("version", false)) +
                              " and this plugin reads up to " + std::to_string(VERSION) +
                              ": update gnn-metriplectic and build the plugin again");
+  if (content.contains("solvent"))
+    entry.fail("solvent", "is in the model, and this plugin has none: run the model in Python with gnnm-simulate");
   dimension = static_cast<int>(entry.number("dimension", true));
   if (dimension != 2 && dimension != 3)
     entry.fail("dimension", "is " + std::to_string(dimension) + "; it must be 2 or 3");

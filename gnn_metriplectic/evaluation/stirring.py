@@ -1,0 +1,68 @@
+"""How particles answer to a body that stirs them: truth and model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from gnn_metriplectic.analysis.rearrangement import Drive, d2min, flow_profile, rank_correlation
+from gnn_metriplectic.analysis.scores import rrmse
+from gnn_metriplectic.models import MetriplecticModel, State
+from gnn_metriplectic.trajectory import Trajectory
+
+# of the flow profile, in units of the cutoff
+BINS = np.linspace(0.0, 3.0, 10)
+# starts of the intervals of D²_min
+STARTS = 6
+
+
+@dataclass(frozen=True)
+class Stirring:
+    """Flow and rearrangements around a driven body.
+
+    Attributes:
+        scores: ``flow_profile`` (RRMSE of the amplitude), means of D²_min and its rank correlation with the entropy, of
+            model and truth.
+        distance: ``[B]`` from the body; ``flow`` of each side, the amplitude over the body's, ``[B]``.
+        place, rearranged: of each side, positions ``[N, 2]`` and D²_min ``[N]`` of one interval.
+        free: ``[N]``, particles that are not prescribed.
+    """
+
+    scores: dict[str, float]
+    distance: np.ndarray
+    flow: dict[str, np.ndarray]
+    place: dict[str, np.ndarray]
+    rearranged: dict[str, np.ndarray]
+    free: np.ndarray
+
+
+@torch.no_grad()
+def stirring(model: MetriplecticModel, run: Trajectory, truth: Trajectory) -> Stirring | None:
+    """Compare a rollout ``run`` with the film; None where the film names no driven species."""
+    kind = ((truth.metadata or {}).get("settings") or {}).get("prescribed")
+    if kind is None or truth.species is None:
+        return None
+    drive = Drive.of(truth, kind)
+    edges = BINS * model.cutoff
+    flow, place, rearranged, scores = {}, {}, {}, {}
+    free = ~truth.prescribed.numpy()
+    for side, traj in (("truth", truth), ("model", run)):
+        flow[side] = np.abs(flow_profile(traj, drive, edges))
+        step = min(round(1.0 / (drive.frequency * traj.dt)), len(traj) - 1)
+        means, links = [], []
+        for start in np.unique(np.linspace(0, len(traj) - 1 - step, STARTS).astype(int)).tolist():
+            before, after = (traj.positions[f].double().numpy() for f in (start, start + step))
+            found = d2min(before, after, model.cutoff)
+            state = State.from_frame(traj, start, model, encode=side == "truth")
+            means.append(np.nanmean(found[free]))
+            links.append(rank_correlation(state.entropy.numpy()[free], found[free]))
+            place.setdefault(side, before)
+            rearranged.setdefault(side, found)
+        suffix = "" if side == "model" else "_truth"
+        scores[f"d2min{suffix}"] = float(np.mean(means))
+        scores[f"d2min_entropy{suffix}"] = float(np.mean(links))
+    known = np.isfinite(flow["truth"]) & np.isfinite(flow["model"])
+    scores["flow_profile"] = float(rrmse(flow["model"][known], flow["truth"][known]))
+    return Stirring(scores, 0.5 * (edges[1:] + edges[:-1]), flow, place, rearranged, free)
