@@ -15,7 +15,9 @@ SWEEPS = sorted((ROOT / "scripts" / "sweeps").glob("*.yaml"))
 
 
 def test_every_experiment_has_a_sweep():
-    experiments = {path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")}
+    files = (ROOT / "conf" / "experiment").glob("*.yaml")
+    # one that leaves settings to the user is a pattern for experiments
+    experiments = {path.stem for path in files if "???" not in path.read_text()}
     assert {path.stem for path in SWEEPS} == experiments
 
 
