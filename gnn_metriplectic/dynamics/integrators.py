@@ -326,8 +326,5 @@ class LearnedIncrement(Integrator):
         return self.start(replace(state, pos=pos, vel=vel), number + 1)
 
 
-INTEGRATORS = {
-    "energy_conserving": EnergyConserving,
-    "euler_maruyama": EulerMaruyama,
-    "increment": LearnedIncrement,
-}
+# of the brackets with inertia
+INTEGRATORS = {"energy_conserving": EnergyConserving, "euler_maruyama": EulerMaruyama}

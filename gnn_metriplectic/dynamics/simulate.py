@@ -8,14 +8,14 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gnn_metriplectic.dynamics.external import Forcing, Prescribed, Thermostat
-from gnn_metriplectic.dynamics.integrators import INTEGRATORS, Frame
+from gnn_metriplectic.dynamics.integrators import INTEGRATORS, Frame, LearnedIncrement
 from gnn_metriplectic.dynamics.overdamped import Overdamped
 from gnn_metriplectic.geometry import Box
 from gnn_metriplectic.models import ParticleModel, State
 from gnn_metriplectic.trajectory import Trajectory, TrajectoryWriter, read_trajectory, warn_if_torn
 from gnn_metriplectic.trajectory.checks import check_count, check_positive, check_vacant
 
-SCHEMES = {**INTEGRATORS, "overdamped": Overdamped}
+SCHEMES = {**INTEGRATORS, "overdamped": Overdamped, "increment": LearnedIncrement}
 
 
 @torch.no_grad()

@@ -191,5 +191,5 @@ def _increment(model, start: State, end: State, configurations, dt: float, accel
 
 
 # each gives the residual, its covariance, ln |d residual / d (v', S')|, and the pairs that its noise belongs to
-RESIDUALS = {"energy_conserving": _energy_conserving, "euler_maruyama": _euler_maruyama, "increment": _increment}
-LIKELIHOODS = {**RESIDUALS, "overdamped": overdamped_residual}
+RESIDUALS = {"energy_conserving": _energy_conserving, "euler_maruyama": _euler_maruyama}
+LIKELIHOODS = {**RESIDUALS, "overdamped": overdamped_residual, "increment": _increment}
