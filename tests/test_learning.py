@@ -351,6 +351,20 @@ def test_ten_steps_lower_the_loss(gas, integrator):
     assert np.mean(losses.values[-3:]) < np.mean(losses.values[:3]) - 0.3
 
 
+@pytest.mark.parametrize("temperature", ["equilibrium", "learned"])
+def test_ties_come_before_the_likelihood(gas, temperature):
+    pulls = []
+
+    class Spy(Callback):
+        def on_after_backward(self, trainer, pl_module) -> None:
+            # the friction is in the likelihood alone
+            pulls.append(max(float(p.grad.abs().max()) for p in pl_module.model.friction.parameters()))
+
+    fit(gas, 20, callbacks=[Spy()], temperature=temperature)
+    assert (pulls[0] == 0.0) == (temperature == "equilibrium")
+    assert min(pulls[1:]) > 0.0
+
+
 def weights(model: gm.MetriplecticModel) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in model.state_dict().items()}
 
