@@ -83,8 +83,8 @@ def fit(
     Args:
         trajectories: for training; they may differ in particle number, box, forcing and temperature.
         kind: ``metriplectic``, or a baseline: ``dpd`` (pair forces, friction and noise at the one temperature of the
-            data) or ``gnn`` (a graph network, which jumps over the lag and conserves nothing). Baselines have no
-            entropy, so that ``entropy`` and ``temperature`` mean nothing to them.
+            data; of a solid, springs and dashpots) or ``gnn`` (a graph network, which jumps over the lag and conserves
+            nothing). Baselines have no entropy, so that ``entropy`` and ``temperature`` mean nothing to them.
         cutoff: range of all pair terms, in units of length.
         lag: time over which transitions are learned, in frames.
         substeps: time steps of the model in a lag (``model.dt`` is the lag over this): a long lag lets fast motion
@@ -98,7 +98,7 @@ def fit(
         integrator: whose map is the mean of the likelihood; by default that of the model.
         solvent: ``inertial`` for particles that lose momentum and heat to a liquid at rest; ``overdamped`` where frames
             do not resolve their inertia: displacements are learned, and k_B T of the solvent
-            (``metadata["temperature"]``, else 1) is the unit of energy. None for no liquid.
+            (``metadata["temperature"]``, else 1) is the unit of energy. Baselines are ``inertial``. None for no liquid.
         patch: particles a patch (without the halo that is added), where a snapshot is too large for memory: a
             batch then holds patches instead of snapshots. None for whole snapshots.
         terms: settings of the networks that differ from the defaults.
@@ -149,10 +149,7 @@ def fit(
         if name not in networks:
             raise ValueError(f"term {name!r} is unknown; known: {sorted(networks)}")
         networks[name].update(changes)
-    if kind != "metriplectic":
-        if train[0].reference is not None:
-            raise ValueError(f"a {kind} is a model of fluids, and the trajectories are of a solid")
-    elif train[0].reference is None:
+    if kind == "metriplectic" and train[0].reference is None:
         for name in SOLID_TERMS:
             if name in (terms or {}):
                 raise ValueError(f"term {name!r} is one of solids, and the trajectories have no reference neighbours")
