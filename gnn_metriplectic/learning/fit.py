@@ -59,6 +59,7 @@ def fit(
     mass: float | list[float] | str | None = None,
     entropy: str = "encoded",
     temperature: str = "learned",
+    structure: str = "learned",
     integrator: str | None = None,
     solvent: str | None = None,
     patch: int | None = None,
@@ -95,6 +96,9 @@ def fit(
         entropy: ``encoded``, or ``observed`` where the trajectories hold the true one (for tests).
         temperature: ``learned``, or ``equilibrium`` where every trajectory is in local equilibrium; the drive of a
             solid hides its kinetic temperature, and its k_B T has to stand in ``metadata["temperature"]``.
+        structure: ``learned``, or ``equilibrium`` where every trajectory is one at rest: forces are then held to the
+            structure of the data (`learning.balance`), which a likelihood over a long lag softens. Of fluids without a
+            solvent; a ``gnn`` has no such forces.
         integrator: whose map is the mean of the likelihood; by default that of the model.
         solvent: ``inertial`` for particles that lose momentum and heat to a liquid at rest; ``overdamped`` where frames
             do not resolve their inertia: displacements are learned, and k_B T of the solvent
@@ -184,6 +188,11 @@ def fit(
             "temperature=equilibrium needs the temperature of a solid, which its drive hides: put k_B T into "
             "metadata['temperature'] of each trajectory, or take temperature=learned"
         )
+    if structure == "equilibrium" and (dataset.solid or solvent is not None):
+        raise ValueError(
+            "structure=equilibrium is of fluids at rest without a solvent: take structure=learned for a solid or in a "
+            "solvent"
+        )
     settings = {
         "kind": kind,
         "dimension": train[0].dimension,
@@ -218,6 +227,7 @@ def fit(
                 settings,
                 {"lr": lr, "steps": steps, "warmup": warmup},
                 temperature,
+                structure,
                 integrator,
                 gauge_steps=min(50, max(steps // 20, 1)),  # so that a short training forgets its start, too
                 provenance=provenance,
