@@ -4,8 +4,8 @@
     temperature   in local equilibrium k_B <T> is the kinetic temperature
     forces        at rest the mean force keeps the structure of the data (`balance`)
 
-A penalty of squares of single snapshots would also punish their fluctuations, and pull the temperatures of unlike
-trajectories together. So squares are taken of running means, with the gradient of the batch at hand.
+The square of an imbalance of forces in one batch would mostly be its noise, which a penalty would lower by weakening
+the forces. So it is taken of a running mean, with the gradient of the batch at hand.
 """
 
 from __future__ import annotations
@@ -15,49 +15,42 @@ from torch import Tensor, nn
 
 from gnn_metriplectic.learning.balance import FUNCTIONS, imbalance
 
-# batches over which means run: with many, what follows the mean overshoots
+# batches over which the mean runs: with 50 the forces overshot, ever more
 MEMORY = 10
-# stiffness of the mean volume, and of the mean temperature and its slope over the trajectories
-VOLUME, TEMPERATURE = 50.0, 200.0
-# of the temperature of each snapshot
-SPREAD = 20.0
+# stiffness of the mean volume, and of the mean temperature of each graph
+VOLUME, TEMPERATURE = 10.0, 100.0
 # of the share of the mean square force that is missing
 FORCES = 10.0
 
 
 class Ties(nn.Module):
-    """Running means of the moments that ties hold."""
+    """The penalties, and the running mean of the moments of forces."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("temperature", torch.zeros(3))
         self.register_buffer("forces", torch.zeros(FUNCTIONS, FUNCTIONS + 2))
 
     def follow(self, moments: dict[str, Tensor], step: int) -> dict[str, Tensor]:
-        """Running means with the gradient of this batch, of all but the volume, which hardly fluctuates."""
-        weight = max(1.0 / (1 + step), 1.0 / MEMORY)
-        found = dict(moments)
-        for name, running in self.named_buffers():
-            if name in moments:
-                running.lerp_(moments[name].detach().to(running), weight)
-                found[name] = running + (moments[name] - moments[name].detach())
-        return found
+        """The moments of a batch, those of forces as their running mean with the gradient of this batch."""
+        if "forces" not in moments:
+            return moments
+        value = moments["forces"]
+        self.forces.lerp_(value.detach().to(self.forces), max(1.0 / (1 + step), 1.0 / MEMORY))
+        return {**moments, "forces": self.forces + (value - value.detach())}
 
     def forward(self, moments: dict[str, Tensor]) -> Tensor:
         """The penalty, 0-dim, of at least one tie.
 
         Args:
             moments: means of what is tied. ``volume``, 0-dim, in units of what is due to a particle. ``temperature``,
-                ``[3]``, of the deviation of k_B <T> of a graph from the kinetic temperature, relative to it: its mean,
-                that with the standing of its trajectory among the temperatures of all, and its mean square.
-                ``forces``, of `balance`.
+                0-dim, mean square over graphs of k_B <T> over the kinetic temperature, less one. ``forces``, of
+                `balance`.
         """
         penalties = []
         if "volume" in moments:
             penalties.append(VOLUME * torch.log(moments["volume"]) ** 2)
         if "temperature" in moments:
-            mean, slope, square = moments["temperature"]
-            penalties.append(TEMPERATURE * (mean**2 + slope**2) + SPREAD * square)
+            penalties.append(TEMPERATURE * moments["temperature"])
         if "forces" in moments:
             penalties.append(FORCES * imbalance(moments["forces"]))
         return torch.stack(penalties).sum()
