@@ -512,6 +512,23 @@ def test_particles_of_one_species_and_different_mass_are_refused(gas):
         fit(traj)
 
 
+@pytest.mark.parametrize("kind", ["metriplectic", "dpd"])
+def test_forces_may_be_held_to_the_structure(gas, kind):
+    free, held = (fit(gas, 8, kind=kind, structure=structure) for structure in ("learned", "equilibrium"))
+    pairs = gm.neighbor_pairs(gas.positions[0].double(), gas.box, CUTOFF)
+    forces = []
+    for model in (free, held):
+        model, state = model.double(), gm.State.from_frame(gas, 0, model.double())
+        forces.append(model.brackets(state, pairs)[0].forces())
+    assert torch.isfinite(forces[1]).all()
+    assert not torch.allclose(*forces)
+
+
+def test_the_structure_of_particles_in_a_solvent_does_not_hold_forces(gas):
+    with pytest.raises(ValueError, match="structure=equilibrium is of fluids at rest without a solvent"):
+        fit(gas, structure="equilibrium", solvent="inertial")
+
+
 @pytest.fixture(scope="module")
 def short(gas) -> tuple[gm.MetriplecticModel, TransitionDataset]:
     """A model after a short training, and what it was trained on."""
