@@ -20,7 +20,8 @@ in a step. A prescribed particle j has u_j = ½ (v_j + v_j') and no recoil, 1/m_
 In a solvent η has dt ζ v̄_i and -dt q_s beside these, with v̄_i = ½ (u_i + v_i') known, and the covariance its noise. A
 partner recoils less, by m_j + ½ dt ζ_j in place of m_j, and its u_j is smaller by the ratio of the two.
 
-Velocities (or displacements) that were measured have errors, which add their variance to that of the momentum.
+Velocities (or displacements) that were measured have errors, which add their variance to that of the momentum, and so
+have entropies that were read off neighbours, which add theirs to that of the energy.
 
 For one moving particle the density is exact, and for the momenta of two; among more it leaves out how the partners
 answer one another, of second order in γ dt. With γ dt = 0.4 and 3 or 15 partners the friction is found within the
@@ -50,6 +51,7 @@ def negative_log_likelihood(
     acceleration: Tensor | float = 0.0,
     prescribed: Tensor | None = None,
     noise: Tensor | float = 0.0,
+    entropy_noise: float = 0.0,
     integrator: str = "energy_conserving",
 ) -> Tensor:
     """-log p(v', S' | x, r') of each particle, ``[N]``, in nats; 0 without neighbours or solvent.
@@ -66,6 +68,7 @@ def negative_log_likelihood(
             them means nothing.
         noise: variance of the error with which a component of v' - v was measured (without inertia: of (r' - r) / dt,
             which ``end`` has for velocities); one number, or ``[N]``.
+        entropy_noise: variance of the error of S' - S.
         integrator: one of the model's own, whose map is the mean.
 
     Raises:
@@ -74,7 +77,7 @@ def negative_log_likelihood(
     if integrator not in LIKELIHOODS:
         raise ValueError(f"no likelihood belongs to the integrator {integrator!r}; choose one of {sorted(LIKELIHOODS)}")
     residual, covariance, log_determinant, pairs = LIKELIHOODS[integrator](
-        model, start, end, configurations, dt, acceleration, prescribed, noise
+        model, start, end, configurations, dt, acceleration, prescribed, noise, entropy_noise
     )
     if not model.has_entropy:
         # in a heat bath ∂ε'/∂S' = T, which is also the unit of the residual, so that the determinant stays
@@ -95,7 +98,15 @@ def negative_log_likelihood(
 
 
 def _energy_conserving(
-    model, start: State, end: State, configurations, dt: float, acceleration, prescribed=None, noise=0.0
+    model,
+    start: State,
+    end: State,
+    configurations,
+    dt: float,
+    acceleration,
+    prescribed=None,
+    noise=0.0,
+    entropy_noise=0.0,
 ):
     before, after = configurations
     thermo_before = model.thermo(before, start.entropy, start.species)
@@ -150,6 +161,7 @@ def _energy_conserving(
         added, last = added + solvent.momentum_variance(), last + solvent.energy_variance()
     identity = torch.eye(momentum.shape[1], dtype=momentum.dtype, device=momentum.device)
     corner = corner + added[:, None, None] * identity
+    last = last + entropy_noise * thermo.temperature**2 / dt
 
     # in units of thermal momentum and energy, so that single precision serves any system of units
     unit = torch.cat(
@@ -168,20 +180,38 @@ def _energy_conserving(
 
 
 def _euler_maruyama(
-    model, start: State, end: State, configurations, dt: float, acceleration, prescribed=None, noise=0.0
+    model,
+    start: State,
+    end: State,
+    configurations,
+    dt: float,
+    acceleration,
+    prescribed=None,
+    noise=0.0,
+    entropy_noise=0.0,
 ):
     pairs = configurations[0].pairs
     drift = model.drift(start, pairs)
     velocity = end.vel - start.vel - dt * (drift.vel + acceleration)
     entropy = end.entropy - start.entropy - dt * drift.entropy
     residual = torch.cat([velocity, entropy.unsqueeze(1)], dim=1)
-    measured = torch.zeros_like(residual)
+    measured = torch.full_like(residual, entropy_noise)
     measured[:, :-1] = torch.as_tensor(noise).reshape(-1, 1)
     covariance = model.covariance(start, pairs, dt) + torch.diag_embed(measured)
     return residual, covariance, torch.zeros_like(entropy), pairs
 
 
-def _increment(model, start: State, end: State, configurations, dt: float, acceleration, prescribed=None, noise=0.0):
+def _increment(
+    model,
+    start: State,
+    end: State,
+    configurations,
+    dt: float,
+    acceleration,
+    prescribed=None,
+    noise=0.0,
+    entropy_noise=0.0,
+):
     pairs = configurations[0].pairs
     mean, factor = model(pairs, start.vel, start.species)
     residual, factor = (end.vel - start.vel - dt * acceleration - mean) / model.unit, factor / model.unit
