@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gnn_metriplectic.geometry import Box, Reference, neighbor_pairs
-from gnn_metriplectic.models import MetriplecticModel, ParticleModel, Scales, State, build_model
+from gnn_metriplectic.models import MetriplecticModel, ParticleModel, Scales, SpringNetwork, State, build_model
 from gnn_metriplectic.terms import (
     DeformationGradient,
     HookeanShear,
@@ -129,6 +129,11 @@ def gnn_settings(dimension: int, mass: float | list[float] = 1.0) -> dict:
     return {"kind": "gnn", **_common(dimension, mass), "network": {"width": 8, "hops": 2}}
 
 
+def solid(settings: dict) -> dict:
+    """The settings of a baseline for a solid."""
+    return {**settings, "scales": {**settings["scales"], "moduli": [3.0, 3.0, 3.0]}}
+
+
 def baseline(settings: dict, seed: int = 0) -> ParticleModel:
     """A baseline, its networks far from where they start."""
     with torch.random.fork_rng():
@@ -204,8 +209,9 @@ def scattered(
 
 
 def pairs_of_state(model: MetriplecticModel, state: State, box: Box, time: float = 0.0):
-    """Neighbour pairs of a state."""
-    return neighbor_pairs(state.pos, box, model.cutoff, time, reference=state.reference)
+    """Pairs of a state that interact."""
+    pairs = neighbor_pairs(state.pos, box, model.cutoff, time, reference=state.reference)
+    return pairs.bonded if isinstance(model, SpringNetwork) else pairs
 
 
 def tilted_box(dimension: int) -> Box:

@@ -90,12 +90,12 @@ def complex_modulus(response: Response, frequency: float, start: float) -> compl
 
 
 def mechanical_scores(
-    model: tuple[Trajectory, Response], truth: tuple[Trajectory, Response]
+    model: tuple[Trajectory, Response | None], truth: tuple[Trajectory, Response | None]
 ) -> dict[str, float | None]:
     """Scores of one rollout of a solid against the true run, by the conditions in ``truth.metadata``.
 
     Args:
-        model, truth: trajectory and response of each.
+        model, truth: trajectory and response of each; without both responses nothing is said of stress.
 
     Returns:
         ``position_error`` (rms over the run, over the driving amplitude) and ``stress`` (RRMSE of the mean stress);
@@ -108,17 +108,18 @@ def mechanical_scores(
     amplitude = driving_amplitude(true_run)
     frames = min(len(run), len(true_run))
     error = position_error(run, true_run, amplitude)
-    scores: dict[str, float | None] = {
-        "position_error": float(np.sqrt((error**2).mean())),
-        "stress": rrmse(answer.stress[:frames], true_answer.stress[:frames]),
-    }
-    if known.get("scenario") == "oscillation":
+    scores: dict[str, float | None] = {"position_error": float(np.sqrt((error**2).mean()))}
+    stressed = answer is not None and true_answer is not None
+    if stressed:
+        scores["stress"] = rrmse(answer.stress[:frames], true_answer.stress[:frames])
+    if stressed and known.get("scenario") == "oscillation":
         for suffix, response in (("", answer), ("_truth", true_answer)):
             modulus = complex_modulus(response, known["frequency"], known["ramp"])
             scores[f"storage_modulus{suffix}"], scores[f"loss_modulus{suffix}"] = modulus.real, modulus.imag
     if known.get("scenario") == "unloading":
-        after = true_answer.times[:frames] - true_answer.times[0] >= known["hold"] + known["ramp"]
-        scores["relaxation"] = rrmse(answer.stress[:frames][after], true_answer.stress[:frames][after])
+        if stressed:
+            after = true_answer.times[:frames] - true_answer.times[0] >= known["hold"] + known["ramp"]
+            scores["relaxation"] = rrmse(answer.stress[:frames][after], true_answer.stress[:frames][after])
         for suffix, traj in (("", run), ("_truth", true_run)):
             scores[f"residual{suffix}"] = float(position_error(traj[-1:], traj[:1], amplitude)[0])
     return scores

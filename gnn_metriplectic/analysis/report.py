@@ -157,15 +157,15 @@ def _scenario(name: str, given: Mapping[str, Any], metrics: Mapping[str, Any], f
     answer = given.get("mechanics")
     colouring, what, table = Colouring.speed(truth[0], model[0]), "speed", ""
     if answer is not None:
-        colouring, what = Colouring.signed(answer.truth.field, answer.model.field), "shear stress"
         table = _mechanics(scores, floor)
-        pictures = [
-            _image(plots.plot_stress(answer.truth, answer.model), "mean shear stress"),
-            _image(plots.plot_position_error(answer.truth.times, answer.error, answer.floor_error), "position error"),
-            *pictures,
-        ]
-        if answer.truth.strain.any():
-            pictures.insert(1, _image(plots.plot_hysteresis(answer.truth, answer.model), "stress against strain"))
+        times = truth[0].times.numpy()
+        pictures.insert(0, _image(plots.plot_position_error(times, answer.error, answer.floor_error), "position error"))
+        if answer.truth is not None and answer.model is not None:
+            colouring, what = Colouring.signed(answer.truth.field, answer.model.field), "shear stress"
+            sides = answer.truth, answer.model
+            if answer.truth.strain.any():
+                pictures.insert(0, _image(plots.plot_hysteresis(*sides), "stress against strain"))
+            pictures.insert(0, _image(plots.plot_stress(*sides), "mean shear stress"))
     stirred = given.get("stirring")
     if stirred is not None:
         # maps need the whole width

@@ -161,7 +161,7 @@ def evaluate(
     first = next(iter(truths.values()))[0]
     terms, known = None, isinstance(model, MetriplecticModel) and model.log_mass.numel() == 1
     if model.is_solid:
-        terms = solid_curves(model, ground_truth)
+        terms = solid_curves(model, ground_truth) if model.has_entropy else None
     elif known and not model.has_entropy:
         terms = pair_curves(model)
     elif known and not first.box.is_free:

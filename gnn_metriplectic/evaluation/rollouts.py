@@ -129,7 +129,7 @@ def start_of(model: ParticleModel, truth: Trajectory) -> State:
     whose encoder cannot know how much of its motion has become heat.
     """
     start = State.from_frame(truth, 0, model)
-    open_system = truth.box.shear_rate or truth.prescribed is not None or model.bath is not None
+    open_system = truth.box.shear_rate or truth.prescribed is not None or model.has_solvent
     if open_system or model.is_solid or model.encoder is None:
         return start
     work, _ = _from_outside(truth)
@@ -168,7 +168,7 @@ def measure(model: ParticleModel, run: Trajectory) -> Rollout:
         if model.encoder is not None:
             entropy.setdefault("encoded", []).append(model.encode(pairs, state.vel, state.species).numpy())
     series = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    driven = run.prescribed is not None or model.bath is not None
+    driven = run.prescribed is not None or model.has_solvent
     mass = run.masses.double().unsqueeze(1)
     momentum = (mass * run.velocities.double()).sum(dim=1) - impulse
     scale = float((mass * run.velocities.double().norm(dim=2, keepdim=True)).sum(dim=1).mean())

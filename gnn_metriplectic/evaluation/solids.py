@@ -16,7 +16,7 @@ from gnn_metriplectic.analysis.mechanics import (
 )
 from gnn_metriplectic.dynamics import Prescribed, simulate
 from gnn_metriplectic.geometry import neighbor_pairs
-from gnn_metriplectic.models import MetriplecticModel, State
+from gnn_metriplectic.models import MetriplecticModel, ParticleModel, State
 from gnn_metriplectic.trajectory import Trajectory
 
 
@@ -27,20 +27,20 @@ class Mechanics:
     Attributes:
         scores: of the model, of `mechanical_scores`.
         floor: those of a second run of the truth from the same start; None where its law is not known.
-        truth, model: the responses.
+        truth, model: the responses; None where the model knows no stress, and then of both where no law is known.
         error, floor_error: position errors ``[T]``; the latter None where there is no floor.
     """
 
     scores: dict[str, float | None]
     floor: dict[str, float | None] | None
-    truth: Response
-    model: Response
+    truth: Response | None
+    model: Response | None
     error: np.ndarray
     floor_error: np.ndarray | None
 
 
 def mechanics(
-    model: MetriplecticModel, run: Trajectory, truth: Trajectory, ground_truth: MetriplecticModel | None, seed: int
+    model: ParticleModel, run: Trajectory, truth: Trajectory, ground_truth: MetriplecticModel | None, seed: int
 ) -> Mechanics:
     """Compare a rollout ``run`` of ``model`` with the true run from whose first frame it started.
 
@@ -53,8 +53,12 @@ def mechanics(
         seed: of the noise of the second true run.
     """
     amplitude = driving_amplitude(truth)
-    true_response = respond(model, truth, encode=True) if ground_truth is None else respond(ground_truth, truth)
-    sides = [(run, respond(model, run)), (truth, true_response)]
+    answer = true_response = None
+    if isinstance(model, MetriplecticModel):
+        answer, true_response = respond(model, run), respond(model, truth, encode=True)
+    if ground_truth is not None:
+        true_response = respond(ground_truth, truth)
+    sides = [(run, answer), (truth, true_response)]
     scores = mechanical_scores(*sides)
     error = position_error(run, truth, amplitude)
     if ground_truth is None:

@@ -9,7 +9,7 @@ import torch
 
 from gnn_metriplectic.analysis.rearrangement import Drive, d2min, flow_profile, rank_correlation
 from gnn_metriplectic.analysis.scores import rrmse
-from gnn_metriplectic.models import MetriplecticModel, State
+from gnn_metriplectic.models import ParticleModel, State
 from gnn_metriplectic.trajectory import Trajectory
 
 # of the flow profile, in units of the cutoff
@@ -23,8 +23,8 @@ class Stirring:
     """Flow and rearrangements around a driven body.
 
     Attributes:
-        scores: ``flow_profile`` (RRMSE of the amplitude), means of D²_min and its rank correlation with the entropy, of
-            model and truth.
+        scores: ``flow_profile`` (RRMSE of the amplitude), means of D²_min, of model and truth, and
+            its rank correlations with the entropy, if the model has one.
         distance: ``[B]`` from the body; ``flow`` of each side, the amplitude over the body's, ``[B]``.
         place, rearranged: of each side, positions ``[N, 2]`` and D²_min ``[N]`` of one interval.
         free: ``[N]``, particles that are not prescribed.
@@ -39,7 +39,7 @@ class Stirring:
 
 
 @torch.no_grad()
-def stirring(model: MetriplecticModel, run: Trajectory, truth: Trajectory) -> Stirring | None:
+def stirring(model: ParticleModel, run: Trajectory, truth: Trajectory) -> Stirring | None:
     """Compare a rollout ``run`` with the film; None where the film names no driven species."""
     kind = ((truth.metadata or {}).get("settings") or {}).get("prescribed")
     if kind is None or truth.species is None:
@@ -55,14 +55,16 @@ def stirring(model: MetriplecticModel, run: Trajectory, truth: Trajectory) -> St
         for start in np.unique(np.linspace(0, len(traj) - 1 - step, STARTS).astype(int)).tolist():
             before, after = (traj.positions[f].double().numpy() for f in (start, start + step))
             found = d2min(before, after, model.cutoff)
-            state = State.from_frame(traj, start, model, encode=side == "truth")
             means.append(np.nanmean(found[free]))
-            links.append(rank_correlation(state.entropy.numpy()[free], found[free]))
+            if model.has_entropy:
+                state = State.from_frame(traj, start, model, encode=side == "truth")
+                links.append(rank_correlation(state.entropy.numpy()[free], found[free]))
             place.setdefault(side, before)
             rearranged.setdefault(side, found)
         suffix = "" if side == "model" else "_truth"
         scores[f"d2min{suffix}"] = float(np.mean(means))
-        scores[f"d2min_entropy{suffix}"] = float(np.mean(links))
+        if links:
+            scores[f"d2min_entropy{suffix}"] = float(np.mean(links))
     known = np.isfinite(flow["truth"]) & np.isfinite(flow["model"])
     scores["flow_profile"] = float(rrmse(flow["model"][known], flow["truth"][known]))
     return Stirring(scores, 0.5 * (edges[1:] + edges[:-1]), flow, place, rearranged, free)

@@ -116,6 +116,13 @@ class Pairs:
         pairs.__dict__["incidence"] = self.incidence  # it depends on the index alone
         return pairs
 
+    @property
+    def bonded(self) -> Pairs:
+        """The reference neighbours of a solid as its only pairs, row by row those of ``bonds.reference``."""
+        pairs = replace(self.bonds.pairs, volume=self.volume, bonds=self.bonds)
+        pairs.__dict__["incidence"] = self.bonds.pairs.incidence
+        return pairs
+
     def moved(self, step: Tensor, elapsed: float | Tensor = 0.0) -> Pairs:
         """The same pairs after particles moved by ``step`` ``[N, D]`` in a time ``elapsed`` (scalar or ``[E, 1]``)."""
         displacement = self.displacement + self.difference_of_ends(step)

@@ -59,6 +59,7 @@ def fit(
     mass: float | list[float] | str | None = None,
     entropy: str = "encoded",
     temperature: str = "learned",
+    structure: str = "learned",
     integrator: str | None = None,
     solvent: str | None = None,
     patch: int | None = None,
@@ -83,8 +84,8 @@ def fit(
     Args:
         trajectories: for training; they may differ in particle number, box, forcing and temperature.
         kind: ``metriplectic``, or a baseline: ``dpd`` (pair forces, friction and noise at the one temperature of the
-            data) or ``gnn`` (a graph network, which jumps over the lag and conserves nothing). Baselines have no
-            entropy, so that ``entropy`` and ``temperature`` mean nothing to them.
+            data; of a solid, springs and dashpots) or ``gnn`` (a graph network, which jumps over the lag and conserves
+            nothing). Baselines have no entropy, so that ``entropy`` and ``temperature`` mean nothing to them.
         cutoff: range of all pair terms, in units of length.
         lag: time over which transitions are learned, in frames.
         substeps: time steps of the model in a lag (``model.dt`` is the lag over this): a long lag lets fast motion
@@ -95,10 +96,13 @@ def fit(
         entropy: ``encoded``, or ``observed`` where the trajectories hold the true one (for tests).
         temperature: ``learned``, or ``equilibrium`` where every trajectory is in local equilibrium; the drive of a
             solid hides its kinetic temperature, and its k_B T has to stand in ``metadata["temperature"]``.
+        structure: ``learned``, or ``equilibrium`` where every trajectory is one at rest: forces are then held to the
+            structure of the data (`learning.balance`), which a likelihood over a long lag softens. Of fluids without a
+            solvent; a ``gnn`` has no such forces.
         integrator: whose map is the mean of the likelihood; by default that of the model.
         solvent: ``inertial`` for particles that lose momentum and heat to a liquid at rest; ``overdamped`` where frames
             do not resolve their inertia: displacements are learned, and k_B T of the solvent
-            (``metadata["temperature"]``, else 1) is the unit of energy. None for no liquid.
+            (``metadata["temperature"]``, else 1) is the unit of energy. Baselines are ``inertial``. None for no liquid.
         patch: particles a patch (without the halo that is added), where a snapshot is too large for memory: a
             batch then holds patches instead of snapshots. None for whole snapshots.
         terms: settings of the networks that differ from the defaults.
@@ -149,10 +153,7 @@ def fit(
         if name not in networks:
             raise ValueError(f"term {name!r} is unknown; known: {sorted(networks)}")
         networks[name].update(changes)
-    if kind != "metriplectic":
-        if train[0].reference is not None:
-            raise ValueError(f"a {kind} is a model of fluids, and the trajectories are of a solid")
-    elif train[0].reference is None:
+    if kind == "metriplectic" and train[0].reference is None:
         for name in SOLID_TERMS:
             if name in (terms or {}):
                 raise ValueError(f"term {name!r} is one of solids, and the trajectories have no reference neighbours")
@@ -186,6 +187,11 @@ def fit(
         raise ValueError(
             "temperature=equilibrium needs the temperature of a solid, which its drive hides: put k_B T into "
             "metadata['temperature'] of each trajectory, or take temperature=learned"
+        )
+    if structure == "equilibrium" and (dataset.solid or solvent is not None):
+        raise ValueError(
+            "structure=equilibrium is of fluids at rest without a solvent: take structure=learned for a solid or in a "
+            "solvent"
         )
     settings = {
         "kind": kind,
@@ -221,6 +227,7 @@ def fit(
                 settings,
                 {"lr": lr, "steps": steps, "warmup": warmup},
                 temperature,
+                structure,
                 integrator,
                 gauge_steps=min(50, max(steps // 20, 1)),  # so that a short training forgets its start, too
                 provenance=provenance,

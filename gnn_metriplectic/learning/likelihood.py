@@ -85,7 +85,7 @@ def negative_log_likelihood(
         residual, covariance = residual[:, moving], covariance[:, moving, moving]
     # without a neighbour or solvent nothing is random; the identity keeps the factorisation defined
     touched = pairs.total((pairs.distance < model.cutoff).to(residual.dtype)) > 0
-    if model.bath is not None:
+    if model.has_solvent:
         touched = torch.ones_like(touched)
     identity = torch.eye(residual.shape[1], dtype=residual.dtype, device=residual.device)
     covariance = torch.where(touched[:, None, None], covariance, identity)

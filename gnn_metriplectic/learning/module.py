@@ -13,20 +13,21 @@ from torch_geometric.utils import scatter
 
 from gnn_metriplectic.allocator import keep_freed_memory
 from gnn_metriplectic.geometry import Pairs
+from gnn_metriplectic.learning.balance import balance
 from gnn_metriplectic.learning.likelihood import negative_log_likelihood
 from gnn_metriplectic.learning.processes import Mean, least_of_all, of_all_processes, process_count
+from gnn_metriplectic.learning.ties import Ties
 from gnn_metriplectic.learning.transitions import pairs_of
-from gnn_metriplectic.models import GraphNetwork, ParticleModel, State, build_model
+from gnn_metriplectic.models import GraphNetwork, MetriplecticModel, ParticleModel, State, build_model
+from gnn_metriplectic.models.particles import Configuration
 from gnn_metriplectic.terms.entropy import negentropy
 
-CHECKPOINT_FORMAT = 2
+CHECKPOINT_FORMAT = 3
 # weight of the negentropy of S; one makes the loss the information about the future, and more keeps S near the
 # Gaussian of thermal fluctuations
 NEGENTROPY = 2.0
 # entropies that stand for the training set in the estimate of their distribution
 RECENT = 20_000
-# stiffness of the ties of the mean volume and the mean temperature, in nats a particle
-VOLUME_TIE, TEMPERATURE_TIE = 10.0, 100.0
 # share of the steps in which the likelihood gains its weight
 TIES_FIRST = 0.075
 # spread of random numbers that blur the encoded entropies of solids, an error that the likelihood knows of: their
@@ -43,6 +44,8 @@ class MetriplecticModule(lightning.LightningModule):
         temperature: ``learned``, or ``equilibrium`` where every trajectory is in local equilibrium: then
             k_B <T> of each graph is held at the kinetic temperature of its trajectory, and in a solvent at that
             of the solvent, which is learned. Without entropy there is no T.
+        structure: ``learned``, or ``equilibrium`` where every trajectory is at rest, in a fluid without a solvent: then
+            forces are held to the structure of the data (`balance`).
         integrator: whose map is the mean of the likelihood; None for the default of the model.
         gauge_steps: batches over which the running statistics of the gauge average.
         provenance: what the model was trained on (units, fingerprint, versions), kept with it.
@@ -56,18 +59,21 @@ class MetriplecticModule(lightning.LightningModule):
         model: dict[str, Any],
         optimizer: dict[str, Any],
         temperature: str = "learned",
+        structure: str = "learned",
         integrator: str | None = None,
         gauge_steps: int = 50,
         provenance: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if temperature not in ("learned", "equilibrium"):
-            raise ValueError(f"temperature is {temperature!r}; choose 'learned' or 'equilibrium'")
+        for name, value in (("temperature", temperature), ("structure", structure)):
+            if value not in ("learned", "equilibrium"):
+                raise ValueError(f"{name} is {value!r}; choose 'learned' or 'equilibrium'")
         # parameters are float32 in training; .double() makes a float64 model
         self.model: ParticleModel = build_model(**model).float()
         integrator = integrator or self.model.integrators[0]
         self.model.check_integrator(integrator)
         self.save_hyperparameters()
+        self.ties = Ties()
         if self.model.has_entropy:
             self.register_buffer("recent", torch.randn(RECENT))
 
@@ -87,9 +93,8 @@ class MetriplecticModule(lightning.LightningModule):
         """What the loss of a batch is made of; in training, of the batches of all processes.
 
         Returns:
-            ``nll`` a particle, 0-dim, and the number ``count`` of free particles. With entropy also the mean ``volume``
-            in units of what is due to a particle, 0-dim; ``ratio`` of k_B <T> to the kinetic temperature of each graph
-            where these are tied, else None; the free particles' ``entropies`` at both ends, ``[2 count]``.
+            ``nll`` a particle, 0-dim, the number ``count`` of free particles, and the ``moments`` of `Ties`. With
+            entropy also the free particles' ``entropies`` at both ends, ``[2 count]``.
         """
         pairs, next_pairs = pairs_of(batch)
         species = batch.species if "species" in batch else None
@@ -112,36 +117,46 @@ class MetriplecticModule(lightning.LightningModule):
             entropy_noise=2.0 * BLUR**2 if self._is_blurred else 0.0,
             integrator=self.hparams.integrator,
         )
-        parts = {"nll": mean(nll[free].mean()), "count": count}
+        moments = self._moments(batch, before, entropy, species, mean)
+        parts = {"nll": mean(nll[free].mean()), "count": count, "moments": moments}
         if not self.model.has_entropy:
             return parts
-        # the scale of W is a gauge: the likelihood does not change along it, the constraint picks a point
-        volume = mean((before.volume / batch.particle_volume[batch.batch])[free].mean())
-        ratio = None
-        if self.hparams.temperature == "equilibrium":
-            temperature = self.model.k_B * self.model.thermo(before, entropy, species).temperature
-            of_graphs = scatter(temperature[free], batch.batch[free], dim_size=batch.num_graphs, reduce="mean")
-            # a solvent at rest is the thermometer, whatever flows in it
-            bath = self.model.bath
-            ratio = of_graphs / (batch.kinetic_temperature if bath is None else bath.temperature)
         entropies = torch.cat([entropy[free], next_entropy[free]])
         if self.training:
             seen = (entropies, before.volume[free])
             ends = torch.stack([torch.stack([x.detach().min(), -x.detach().max()]) for x in seen])
             self.model.see(*(least_of_all(ends) * ends.new_tensor([1.0, -1.0])))
-        return {**parts, "volume": volume, "ratio": ratio, "entropies": entropies}
+        return {**parts, "entropies": entropies}
 
-    def _constraints(self, volume: Tensor, ratio: Tensor | None) -> Tensor:
-        """Penalty of the mean volume and of the mean temperature of each graph of all processes, 0-dim.
-
-        Args:
-            volume: the mean, in units of what is due to a particle, 0-dim.
-            ratio: of k_B <T> to the kinetic temperature of each graph, ``[G]``; None where they are not tied.
-        """
-        penalty = VOLUME_TIE * torch.log(volume) ** 2
-        if ratio is None:
-            return penalty
-        return penalty + TEMPERATURE_TIE * Mean(len(ratio), ratio)(((ratio - 1.0) ** 2).mean())
+    def _moments(
+        self,
+        batch: Batch,
+        configuration: Configuration,
+        entropy: Tensor,
+        species: Tensor | None,
+        mean: Callable[[Tensor], Tensor],
+    ) -> dict[str, Tensor]:
+        """What `Ties` holds, of the start of the transitions; ``mean`` is of the free particles of all processes."""
+        moments: dict[str, Tensor] = {}
+        if not isinstance(self.model, MetriplecticModel):
+            return moments
+        free = batch.active
+        if self.model.has_entropy:
+            due = batch.particle_volume[batch.batch]
+            moments["volume"] = mean((configuration.volume / due)[free].mean())
+        thermo = self.model.thermo(configuration, entropy, species)
+        if self.model.has_entropy and self.hparams.temperature == "equilibrium":
+            temperature, bath = self.model.k_B * thermo.temperature, self.model.bath
+            of_graphs = scatter(temperature[free], batch.batch[free], dim_size=batch.num_graphs, reduce="mean")
+            # a solvent at rest is the thermometer, whatever flows in it
+            off = of_graphs / (batch.kinetic_temperature if bath is None else bath.temperature) - 1.0
+            over_graphs = Mean(batch.num_graphs, off) if self.training else lambda value: value
+            moments["temperature"] = over_graphs(torch.stack([off, off * batch.standing, off**2]).mean(dim=1))
+        if self.hparams.structure == "equilibrium":
+            forces = self.model.poisson(configuration, thermo).forces()
+            thermal = batch.kinetic_temperature[batch.batch]
+            moments["forces"] = mean(balance(configuration.pairs, forces, thermal, free, self.model.cutoff))
+        return moments
 
     def _entropies(
         self,
@@ -198,7 +213,9 @@ class MetriplecticModule(lightning.LightningModule):
             return entropies.new_zeros(())
         everyone = of_all_processes(entropies)
         sample = torch.cat([*everyone, self.recent])
-        value, share = negentropy(sample), entropies.numel() / sample.numel()
+        # gradients of processes are averaged, whatever the number of particles each has
+        share = sum(part.numel() for part in everyone) / (process_count() * sample.numel())
+        value = negentropy(sample)
         with torch.no_grad():
             self.recent.copy_(sample[: self.recent.numel()])
         return value.detach() + (value - value.detach()) / share
@@ -231,15 +248,17 @@ class MetriplecticModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         parts, size = self._loss(batch), batch.num_graphs
-        likely = loss = parts["nll"]
+        likely = parts["nll"]
+        loss = self._likelihood_weight * likely
+        if parts["moments"]:
+            ties = self.ties(self.ties.follow(parts["moments"], self.global_step))
+            self.log("train/ties", ties.detach(), batch_size=size)
+            loss = loss + ties
         if self.model.has_entropy:
-            shape = self._negentropy(parts["entropies"])
-            constraints = self._constraints(parts["volume"], parts["ratio"])
-            likely = likely + NEGENTROPY * shape
-            loss = self._likelihood_weight * parts["nll"] + NEGENTROPY * shape + constraints
-            self.log("train/negentropy", shape.detach(), batch_size=size)
-            self.log("train/constraints", constraints.detach(), batch_size=size)
+            shape = NEGENTROPY * self._negentropy(parts["entropies"])
+            self.log("train/negentropy", shape.detach() / NEGENTROPY, batch_size=size)
             self.log("k_B", self.model.k_B.detach(), batch_size=size)
+            likely, loss = likely + shape, loss + shape
         if not torch.isfinite(loss):
             raise ValueError(
                 f"the loss is {float(loss)} at step {self.global_step}: lower optimizer.lr, or look for outliers in "
@@ -256,17 +275,19 @@ class MetriplecticModule(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         parts = self.validated
-        count = torch.tensor([float(part["count"]) for part in parts], device=self.device)
+        count = torch.tensor([part["count"] for part in parts]).to(parts[0]["nll"])
         over_processes = Mean(int(count.sum()), count)
 
-        def mean(name: str) -> Tensor:
-            return over_processes((torch.stack([part[name] for part in parts]) * count).sum() / count.sum())
+        def mean(values: list[Tensor]) -> Tensor:
+            return over_processes(torch.einsum("b,b...->...", count, torch.stack(values)) / count.sum())
 
-        loss = mean("nll")
-        if self.model.has_entropy:
-            ratio = None if parts[0]["ratio"] is None else torch.cat([part["ratio"] for part in parts])
+        loss = mean([part["nll"] for part in parts])
+        moments = {name: mean([part["moments"][name] for part in parts]) for name in parts[0]["moments"]}
+        if moments:
             # a checkpoint whose temperature is off is not the best, however likely it makes the data
-            loss = loss + self._constraints(mean("volume"), ratio)
+            ties = self.ties(moments)
+            self.log("val/ties", ties, sync_dist=True)
+            loss = loss + ties
         if self.model.encoder is not None:
             entropies = torch.cat([part["entropies"] for part in parts])
             loss = loss + NEGENTROPY * negentropy(torch.cat(of_all_processes(entropies)))

@@ -19,6 +19,8 @@ from gnn_metriplectic.trajectory import Trajectory, warn_if_torn
 
 # graphs that are kept once made, so that their neighbours are not searched again
 KEPT_BYTES = 1 << 30
+# spread of the logarithm of temperatures that differ by their errors alone
+ALIKE = 0.03
 
 
 class TransitionDataset(Dataset):
@@ -33,7 +35,8 @@ class TransitionDataset(Dataset):
     outer forces, the mean of both times; ``active`` ``[N]``, whether the particle moves freely and is no halo;
     ``prescribed`` ``[N]`` bool if any particle is; ``species`` ``[N]`` if any; ``entropy`` and ``next_entropy``
     ``[N]`` where observed; and for the graph its ``particle_volume`` and
-    ``kinetic_temperature`` (k_B T of its trajectory, relative to the flow that its forcing drives). Of solids also
+    ``kinetic_temperature`` (k_B T of its trajectory, relative to the flow that its forcing drives) and ``standing`` (of
+    that temperature among those of all trajectories). Of solids also
     ``reference_index`` ``[2, B]``, ``reference_displacement``, ``bond_displacement`` and ``next_bond_displacement``
     ``[B, D]``, and ``reach``.
 
@@ -102,6 +105,7 @@ class TransitionDataset(Dataset):
         self.solid = first.reference is not None
         self.forcings = [forcing_from(t.forcing) for t in trajectories]
         self.temperatures = [_temperature(t, overdamped) for t in trajectories]
+        self.standings = _standings(self.temperatures)
         self.grids = [
             (1,) * t.dimension if patch is None else patch_grid(t.box, t.num_particles, patch, t.positions[0].double())
             for t in trajectories
@@ -170,6 +174,7 @@ class TransitionDataset(Dataset):
             active=active,
             particle_volume=torch.tensor([particle_volume(traj, pairs, self.cutoff)], dtype=self.dtype),
             kinetic_temperature=torch.tensor([self.temperatures[number]], dtype=self.dtype),
+            standing=torch.tensor([self.standings[number]], dtype=self.dtype),
         )
         if self.sheared:
             shift = torch.zeros_like(pairs.displacement) if pairs.velocity_shift is None else pairs.velocity_shift
@@ -263,6 +268,13 @@ def _temperature(traj: Trajectory, overdamped: bool) -> float:
     if traj.reference is not None:
         return float((traj.metadata or {}).get("temperature", math.nan))
     return float(kinetic_temperature(traj, local_flow(traj)[1]).mean())
+
+
+def _standings(temperatures: list[float]) -> list[float]:
+    """Standard deviations of ln T from its mean; 0 where all temperatures are much alike."""
+    logs = torch.tensor(temperatures, dtype=torch.float64).log()
+    spread = float(logs.std(unbiased=False))
+    return ((logs - logs.mean()) / spread).tolist() if spread > ALIKE else [0.0] * len(temperatures)
 
 
 def _check_solid(number: int, traj: Trajectory, first: Trajectory, cutoff: float, patch: int | None) -> None:

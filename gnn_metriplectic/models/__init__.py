@@ -6,6 +6,7 @@ from gnn_metriplectic.models.metriplectic import MetriplecticModel
 from gnn_metriplectic.models.particles import ParticleModel
 from gnn_metriplectic.models.published import import_published
 from gnn_metriplectic.models.scales import Scales
+from gnn_metriplectic.models.spring_network import SpringNetwork
 from gnn_metriplectic.models.state import State
 from gnn_metriplectic.models.table_file import read_tables, write_tables
 from gnn_metriplectic.models.tables import tabulate
@@ -15,6 +16,7 @@ __all__ = [
     "MetriplecticModel",
     "ParticleModel",
     "Scales",
+    "SpringNetwork",
     "State",
     "build_model",
     "import_published",

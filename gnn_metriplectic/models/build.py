@@ -7,7 +7,8 @@ from typing import Any
 from gnn_metriplectic.models.baselines import dpd, gnn
 from gnn_metriplectic.models.metriplectic import MetriplecticModel
 from gnn_metriplectic.models.particles import ParticleModel
-from gnn_metriplectic.models.scales import Scales, pair_noise
+from gnn_metriplectic.models.scales import Scales, drag_limit, pair_noise
+from gnn_metriplectic.models.solvent import SOLVENT_SHARE, solvent_bath
 from gnn_metriplectic.terms import (
     DeformationGradient,
     EntropyEncoder,
@@ -17,7 +18,6 @@ from gnn_metriplectic.terms import (
     LearnedShear,
     LearnedVolume,
     PairStrain,
-    SolventBath,
 )
 
 # the first guess of the heat capacity of a particle, in units of k_B; that of a solid takes up the heat of its friction
@@ -27,10 +27,6 @@ SOLID_FALL = 2.4
 STRAINS = ("deformation_gradient", "pair_network")
 # the share of the excess of heat that a pair may exchange in a step
 EXCESS = 0.25
-# the first guess of the share of the solvent in the friction of a particle
-SOLVENT_SHARE = 0.5
-# the largest friction of a pair, as a rate times the lag
-DRAG_LIMIT = 4.0
 # the first guess of the share of a step in the variance of the entropy
 ENTROPY_INCREMENT = 0.1
 
@@ -76,10 +72,10 @@ def build_model(
     if solvent not in (None, "inertial", "overdamped"):
         raise ValueError(f"solvent is {solvent!r}; choose 'inertial', 'overdamped', or None for no liquid")
     if kind == "metriplectic":
-        terms.update(entropy=entropy, solvent=solvent)
-    elif solvent is not None:
-        raise ValueError(f"solvent={solvent} is for kind=metriplectic; a {kind} has no liquid")
-    return KINDS[kind](**known, size=Scales(**scales), substeps=substeps, **terms)
+        terms["entropy"] = entropy
+    elif solvent == "overdamped":
+        raise ValueError(f"solvent=overdamped is for kind=metriplectic; the steps of a {kind} are of velocities")
+    return KINDS[kind](**known, size=Scales(**scales), substeps=substeps, solvent=solvent, **terms)
 
 
 def metriplectic(
@@ -117,16 +113,10 @@ def metriplectic(
     temperature = size.energy / k_B
     drag, bath = pair_noise(size, k_B=k_B, dt=dt), None
     if solvent is not None:
-        bath = SolventBath(
-            friction=[_solvent_friction(solvent, size, dt)] * species,
-            exchange=[ENTROPY_INCREMENT * capacity / (2.0 * dt)] * species,
-            temperature=size.energy,
-            overdamped=solvent == "overdamped",
-            learned=True,
-        )
+        bath = solvent_bath(solvent, size, dt=dt, species=species, exchange=ENTROPY_INCREMENT * capacity / (2.0 * dt))
         drag = (1.0 - SOLVENT_SHARE) * drag
     heat = ENTROPY_INCREMENT * (size.entropy * temperature) ** 2 / (2.0 * k_B * dt * size.effective_neighbors)
-    friction_limit = DRAG_LIMIT * size.mass * temperature / dt
+    friction_limit = drag_limit(size, temperature=temperature, dt=dt)
     entropic = {"energy": size.energy, "entropy": size.entropy}
     solid = {}
     if strain is None:
@@ -168,13 +158,6 @@ def metriplectic(
         learn_k_B=True,
         **solid,
     )
-
-
-def _solvent_friction(solvent: str, size: Scales, dt: float) -> float:
-    """ζ from the size of the steps."""
-    if solvent == "overdamped":  # 2 k_B T_s dt / ζ is the mean square of a displacement, dt² times the increment
-        return 2.0 * size.energy / (size.increment * dt)
-    return SOLVENT_SHARE * size.increment * size.mass**2 / (2.0 * size.energy * dt)
 
 
 def _strain(cutoff: float, dimension: int, *, measure: str, width: int) -> DeformationGradient | PairStrain:

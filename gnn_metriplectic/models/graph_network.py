@@ -19,7 +19,9 @@ _SPREAD = 3.0
 
 
 class GraphNetwork(ParticleModel):
-    """Unchanged by numbering, translation and uniform motion; conserves nothing and knows no rotations.
+    """Unchanged by numbering, translation and (but in a solvent) uniform motion; conserves nothing, knows no rotations.
+
+    In a solid messages go between reference neighbours, and edges know where these belong.
 
     Args:
         cutoff: of the edges, in units of length.
@@ -27,6 +29,8 @@ class GraphNetwork(ParticleModel):
         speed: typical velocity component.
         increment: mean square change of a velocity component over dt.
         neighbors: typical number, by which sums of messages are divided.
+        strain: of a solid, a typical one; None in a fluid.
+        solvent: whether there is a liquid at rest, against which velocities matter.
         width: of all layers.
         hops: rounds of message passing.
         noise: spread of random numbers, in units of ``speed``, that are added to the velocities in training: the
@@ -46,6 +50,8 @@ class GraphNetwork(ParticleModel):
         speed: float,
         increment: float,
         neighbors: float,
+        strain: float | None = None,
+        solvent: bool = False,
         width: int,
         hops: int,
         noise: float = 0.0,
@@ -55,9 +61,10 @@ class GraphNetwork(ParticleModel):
             raise ValueError(f"the graph network has {hops} hops; it needs at least 1")
         if not noise >= 0:
             raise ValueError(f"the noise of the graph network is {noise}; it must be 0 or more")
-        self.speed, self.unit, self.noise = speed, increment**0.5, noise
+        self.speed, self.unit, self.noise, self.strain = speed, increment**0.5, noise, strain
         self.node = nn.Embedding(self.log_mass.numel(), width)
-        self.edge = _mlp(3 * dimension + 2, width)
+        self.wind = Linear(dimension, width, bias=False) if solvent else None
+        self.edge = _mlp(3 * dimension + 2 if strain is None else 5 * dimension + 3, width)
         self.rounds = nn.ModuleList(_Round(width, 1.0 / max(neighbors, 1.0)) for _ in range(hops))
         self.decoder = nn.Sequential(
             Linear(width, width), nn.SiLU(), nn.Linear(width, dimension + dimension * (dimension + 1) // 2)
@@ -65,25 +72,44 @@ class GraphNetwork(ParticleModel):
         nn.init.normal_(self.decoder[-1].weight, std=0.1 / width**0.5)
         nn.init.zeros_(self.decoder[-1].bias)
 
+    @property
+    def is_solid(self) -> bool:
+        """Whether particles have reference neighbours."""
+        return self.strain is not None
+
+    @property
+    def has_solvent(self) -> bool:
+        """Whether particles are in a liquid."""
+        return self.wind is not None
+
     def forward(self, pairs: Pairs, velocities: Tensor, species: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean ``[N, D]`` of the change of velocity, and the factor L ``[N, D, D]`` of its covariance L Lᵀ.
 
         Args:
-            pairs: those beyond the cutoff have no weight.
+            pairs: those beyond the cutoff have no weight; of a solid only the reference neighbours count.
             velocities: ``[N, D]``.
             species: ``[N]`` or None.
         """
+        if self.is_solid:
+            pairs = pairs.bonded
         first, second = pairs.index
         # messages go from the first row to the second: both ways along each pair
         index = torch.cat([torch.stack([second, first]), torch.stack([first, second])], dim=1)
         rho = (pairs.distance / self.cutoff).unsqueeze(1)
         relative = pairs.relative(velocities) / self.speed
-        odd = torch.cat([pairs.displacement / self.cutoff, pairs.direction, relative], dim=1)
-        even = torch.cat([rho, dot(relative, pairs.direction).unsqueeze(1)], dim=1)
-        edges = self.edge(torch.cat([torch.cat([odd, -odd]), even.repeat(2, 1)], dim=1))
-        window = (1.0 - rho * rho).clamp(min=0.0).square().repeat(2, 1)
-        kinds = index.new_zeros(len(velocities)) if species is None else species
-        nodes = self.node(kinds)
+        odd = [pairs.displacement / self.cutoff, pairs.direction, relative]
+        even = [rho, dot(relative, pairs.direction).unsqueeze(1)]
+        window = (1.0 - rho * rho).clamp(min=0.0).square()
+        if self.is_solid:
+            reference, length = pairs.bonds.reference, self.strain * pairs.bonds.reference.pairs.distance.unsqueeze(1)
+            odd += [reference.displacement / self.cutoff, (pairs.displacement - reference.displacement) / length]
+            even += [(pairs.bonds.stretch.unsqueeze(1) - 1.0) / self.strain]
+            window = reference.weight.unsqueeze(1)
+        odd, even, window = torch.cat(odd, dim=1), torch.cat(even, dim=1).repeat(2, 1), window.repeat(2, 1)
+        edges = self.edge(torch.cat([torch.cat([odd, -odd]), even], dim=1))
+        nodes = self.node(index.new_zeros(len(velocities)) if species is None else species)
+        if self.has_solvent:
+            nodes = nodes + self.wind(velocities / self.speed)
         for update in self.rounds:
             nodes, edges = update(nodes, edges, index, window)
         return self._decode(self.decoder(nodes))

@@ -100,24 +100,14 @@ class MetriplecticModel(ParticleModel):
     def configuration(self, pairs: Pairs, species: Tensor | None) -> Configuration:
         """Volumes and kernel slopes of a configuration.
 
-        Raises ValueError for species that the model does not know, or none where it has several.
+        Raises ValueError as `check_species` and, of a solid, `check_bonds`.
         """
         self.check_species(species)
         volume, slope = self.kernel.volume(pairs, species)
         if self.strain is None:
             return Configuration(pairs, volume, slope)
-        if pairs.bonds is None:
-            raise ValueError(
-                "the model is of a solid and the pairs have no reference neighbours: give them with the state or "
-                "trajectory (reference=...), and to neighbor_pairs(..., reference=state.reference)"
-            )
-        reference = pairs.bonds.reference
-        if abs(reference.reach / self.cutoff - 1.0) > 1e-6:
-            raise ValueError(
-                f"reference neighbours reach {reference.reach:g} and the model's cutoff is {self.cutoff:g}; they must "
-                "be equal: make the reference with Reference.from_positions(..., cutoff)"
-            )
-        rest_volume, _ = self.kernel.volume(reference.pairs, species)
+        self.check_bonds(pairs)
+        rest_volume, _ = self.kernel.volume(pairs.bonds.reference.pairs, species)
         return Configuration(pairs, volume, slope, self.strain(pairs.bonds), rest_volume)
 
     @property
@@ -129,6 +119,11 @@ class MetriplecticModel(ParticleModel):
     def is_solid(self) -> bool:
         """Whether particles have reference neighbours."""
         return self.strain is not None
+
+    @property
+    def has_solvent(self) -> bool:
+        """Whether particles lose momentum to a liquid."""
+        return self.bath is not None
 
     @property
     def has_entropy(self) -> bool:
@@ -176,7 +171,7 @@ class MetriplecticModel(ParticleModel):
     def drift(self, state: State, pairs: Pairs) -> State:
         """L∇E + M∇S_tot + k_B ∇·M: rates of positions, velocities ``[N, D]`` and entropies ``[N]``."""
         poisson, dissipative = self.brackets(state, pairs)
-        velocity, entropy = dissipative.drift(pairs.relative(state.vel))
+        velocity, entropy = dissipative.drift(dissipative.pairs.relative(state.vel))
         solvent = self.solvent(dissipative.thermo, state.species)
         if solvent is not None:
             slowing, heating = solvent.drift(state.vel)
@@ -186,7 +181,7 @@ class MetriplecticModel(ParticleModel):
     def covariance(self, state: State, pairs: Pairs, dt: float) -> Tensor:
         """The block of 2 k_B M dt of each particle over (v_i, S_i), ``[N, D+1, D+1]``."""
         _, dissipative = self.brackets(state, pairs)
-        covariance = dissipative.covariance(pairs.relative(state.vel))
+        covariance = dissipative.covariance(dissipative.pairs.relative(state.vel))
         solvent = self.solvent(dissipative.thermo, state.species)
         if solvent is not None:
             covariance = covariance + torch.diag_embed(solvent.variances(self.dimension))
@@ -224,6 +219,7 @@ class MetriplecticModel(ParticleModel):
     def _stresses(self, state: State, pairs: Pairs, flow: Tensor | None) -> tuple[Tensor, Tensor]:
         """σ V of each particle, ``[N, D, D]``, and V, ``[N]``."""
         poisson, dissipative = self.brackets(state, pairs)
+        pairs = dissipative.pairs
         friction = dissipative.friction_forces(pairs.relative(state.vel))
         peculiar = state.vel if flow is None else state.vel - flow
         kinetic = torch.einsum("n,ni,nj->nij", dissipative.mass, peculiar, peculiar)

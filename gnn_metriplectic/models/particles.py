@@ -47,6 +47,7 @@ class ParticleModel(nn.Module):
         integrators: names of those that run the model, the default first.
         has_entropy: whether particles have an internal energy whose entropy and temperature mean something.
         is_solid: whether particles have reference neighbours.
+        has_solvent: whether they are in a liquid, to which they lose momentum.
         encoder: of the entropy, or None.
         bath: the liquid around the particles, or None.
         is_overdamped: whether the state is (r, S) alone; its velocities are then displacements of a step over its time.
@@ -55,6 +56,7 @@ class ParticleModel(nn.Module):
     integrators: tuple[str, ...] = ()
     has_entropy: bool = False
     is_solid: bool = False
+    has_solvent: bool = False
     is_overdamped: bool = False
 
     def __init__(
@@ -109,9 +111,25 @@ class ParticleModel(nn.Module):
             raise ValueError(f"integrator is {name!r}; choose one of {list(self.integrators)}")
 
     def configuration(self, pairs: Pairs, species: Tensor | None) -> Configuration:
-        """What the positions alone determine; errors as of `check_species`."""
+        """What the positions alone determine; errors as of `check_species` and, of a solid, `check_bonds`."""
         self.check_species(species)
+        if self.is_solid:
+            self.check_bonds(pairs)
         return Configuration(pairs)
+
+    def check_bonds(self, pairs: Pairs) -> None:
+        """Raise ValueError unless the pairs of a solid have reference neighbours within the cutoff."""
+        if pairs.bonds is None:
+            raise ValueError(
+                "the model is of a solid and the pairs have no reference neighbours: give them with the state or "
+                "trajectory (reference=...), and to neighbor_pairs(..., reference=state.reference)"
+            )
+        reach = pairs.bonds.reference.reach
+        if abs(reach / self.cutoff - 1.0) > 1e-6:
+            raise ValueError(
+                f"reference neighbours reach {reach:g} and the model's cutoff is {self.cutoff:g}; they must "
+                "be equal: make the reference with Reference.from_positions(..., cutoff)"
+            )
 
     def kinetic_energy(self, state: State) -> Tensor:
         """Σ ½ m v², 0-dim; without inertia none."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+# the largest friction of a pair, as a rate times the lag
+DRAG_LIMIT = 4.0
+
 
 @dataclass(frozen=True)
 class Scales:
@@ -34,6 +37,11 @@ class Scales:
         return {**asdict(self), "moduli": list(self.moduli)}
 
     @property
+    def is_solid(self) -> bool:
+        """Whether the data are of a solid."""
+        return bool(self.moduli)
+
+    @property
     def effective_neighbors(self) -> float:
         """Those left of a sum over pairs by the windows of pair terms, about a quarter."""
         return max(0.25 * self.neighbors, 1.0)
@@ -42,3 +50,8 @@ class Scales:
 def pair_noise(size: Scales, *, k_B: float, dt: float) -> float:
     """The squared amplitude A² of pairs at which 2 k_B dt Σ_j G_ij / m² is the variance of a velocity step."""
     return size.increment * size.mass**2 / (k_B * dt * size.effective_neighbors)
+
+
+def drag_limit(size: Scales, *, temperature: float, dt: float) -> float:
+    """The largest squared amplitude A² of a pair, temperature in units of energy over those of k_B."""
+    return DRAG_LIMIT * size.mass * temperature / dt

@@ -14,7 +14,7 @@ from gnn_metriplectic.terms.elasticity import (
 from gnn_metriplectic.terms.energy import EquationOfState, LearnedEquationOfState, Thermo
 from gnn_metriplectic.terms.entropy import EntropyEncoder
 from gnn_metriplectic.terms.friction import Friction, FrictionTerm, LearnedFriction
-from gnn_metriplectic.terms.isothermal import HeatBath, PairFriction, PairPotential
+from gnn_metriplectic.terms.isothermal import HeatBath, PairFriction, PairPotential, SpringPotential
 from gnn_metriplectic.terms.strain import DeformationGradient, PairStrain, Strain, StrainTerm
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "PairStrain",
     "SDPDFriction",
     "SolventBath",
+    "SpringPotential",
     "Strain",
     "StrainTerm",
     "Strained",

@@ -112,6 +112,11 @@ class FactorisedFriction(FrictionTerm):
         return (radial[:, 1:] * thermal.reshape(3, radial.shape[1] - 1, radial.shape[2])).sum(dim=1)
 
 
+def bounded(x: Tensor, most: Tensor) -> Tensor:
+    """``x`` rounded off below ``most``: no data tell what networks of pairs say beyond the pairs of the training."""
+    return most - functional.softplus(most - x)
+
+
 # A², B², K² go with the temperatures of both ends to these powers before anything is learned: friction coefficients
 # A² / T and relaxation rates of heat K² / T² then stay finite when a particle gets cold or hot
 POWERS = (0.5, 0.5, 1.0)
@@ -145,7 +150,7 @@ class RadialFeatures(nn.Module):
         """``[E, 3 (rank + 1)]`` at ``rho`` ``[E]``."""
         first, others = self._parts(self.network(rho * rho, shift))
         most = self.most.unsqueeze(1) - self._size(others).sum(dim=1)
-        return self._laid_out(most - functional.softplus(most - first), others, self.power)
+        return self._laid_out(bounded(first, most), others, self.power)
 
     def jet(self, rho: Tensor, shift: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Values and slopes, both ``[E, 3 (rank + 1)]``."""
@@ -155,7 +160,7 @@ class RadialFeatures(nn.Module):
         most, most_slope = self.most.unsqueeze(1) - size.sum(dim=1), -(others / size * slopes).sum(dim=1)
         room = most - first
         return (
-            self._laid_out(most - functional.softplus(room), others, self.power),
+            self._laid_out(bounded(first, most), others, self.power),
             self._laid_out(
                 most_slope - torch.sigmoid(room) * (most_slope - first_slope), slopes, torch.zeros_like(self.power)
             ),

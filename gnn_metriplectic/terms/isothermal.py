@@ -16,12 +16,12 @@ from torch import Tensor
 from gnn_metriplectic.geometry import Pairs
 from gnn_metriplectic.terms.density import DensityKernel
 from gnn_metriplectic.terms.energy import EquationOfState, Thermo
-from gnn_metriplectic.terms.friction import Friction, FrictionTerm
+from gnn_metriplectic.terms.friction import Friction, FrictionTerm, bounded
 from gnn_metriplectic.terms.jets import ScalarNetwork, SpeciesShift
 
 
 class HeatBath(EquationOfState):
-    """U = T S + ½ ε / V: with the density 1/V = Σ_j φ_ij / ε of `PairPotential`, energies of pairs and no more.
+    """U = T S + ½ ε / V: with the density 1/V = Σ_j φ_ij / ε of a potential, energies of pairs and no more.
 
     C is infinite, and P V² = ½ ε makes the pair force -φ'.
 
@@ -87,22 +87,54 @@ class PairPotential(DensityKernel):
         return pairs.displacement.new_full((pairs.num_particles,), self.SELF)
 
 
+class SpringPotential(DensityKernel):
+    """φ(r) / ε = (1 - ρ²)² exp net(ρ²) (r/r⁰ - 1)², harmonic springs between reference neighbours, ρ = r⁰/h.
+
+    Its pairs are `Pairs.bonded`.
+
+    Args:
+        cutoff: h.
+        width, depth: of the network.
+        species: number of species.
+    """
+
+    def __init__(self, cutoff: float, *, width: int, depth: int, species: int = 1) -> None:
+        super().__init__(cutoff)
+        self.network = ScalarNetwork(1, width=width, depth=depth)
+        self.shift = SpeciesShift(species, width)
+
+    def forward(self, pairs: Pairs, species: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        reference = pairs.bonds.reference
+        rest = reference.pairs.distance
+        ends = (None, None) if species is None else pairs.ends(species)
+        logarithm = self.network((rest / self.cutoff) ** 2, self.shift(*ends)).squeeze(1)
+        strength, stretch = reference.weight * torch.exp(logarithm), pairs.distance / rest - 1.0
+        return strength * stretch**2, 2.0 * strength * stretch / rest
+
+    def at_zero(self, pairs: Pairs, species: Tensor | None = None) -> Tensor:
+        return pairs.displacement.new_ones(pairs.num_particles)
+
+
 class PairFriction(FrictionTerm):
     """A² and B² = s (1 - r²/h²)² exp net(r²/h²), functions of distance alone; no heat conduction.
 
     Args:
         cutoff: h.
         squared: s.
+        limit: below which A² and B² are rounded off, as in `RadialFeatures`.
         width, depth: of the network.
         species: number of species.
     """
 
-    def __init__(self, cutoff: float, *, squared: float, width: int, depth: int, species: int = 1) -> None:
+    def __init__(
+        self, cutoff: float, *, squared: float, limit: float, width: int, depth: int, species: int = 1
+    ) -> None:
         super().__init__()
         if not squared > 0:
             raise ValueError(f"the scale of friction is {squared}; it must be positive")
         self.cutoff = cutoff
         self.register_buffer("squared_scale", torch.tensor(squared))
+        self.register_buffer("most", torch.tensor(limit / squared).log(), persistent=False)
         self.network = ScalarNetwork(2, width=width, depth=depth)
         self.shift = SpeciesShift(species, width)
 
@@ -118,6 +150,7 @@ class PairFriction(FrictionTerm):
         rho = pairs.distance / self.cutoff
         ends = (None, None) if species is None else pairs.ends(species)
         window = (1.0 - rho * rho).clamp(min=0.0)
-        shear_bulk = self.squared_scale * window**2 * torch.exp(self.network(rho * rho, self.shift(*ends))).T
+        exponent = bounded(self.network(rho * rho, self.shift(*ends)), self.most)
+        shear_bulk = self.squared_scale * window**2 * torch.exp(exponent).T
         squared = torch.cat([shear_bulk, torch.zeros_like(shear_bulk[:1])]).T
         return Friction(squared, torch.zeros_like(squared))
