@@ -35,6 +35,7 @@ import math
 import torch
 from torch import Tensor
 
+from gnn_metriplectic.brackets import DissipativeBracket
 from gnn_metriplectic.brackets.dissipative import apply_tensor, block_matrix, multiply_tensors
 from gnn_metriplectic.learning.displacements import overdamped_residual
 from gnn_metriplectic.models import ParticleModel, State
@@ -129,11 +130,12 @@ def _energy_conserving(
     # what each end of a pair sees: its own midpoint, and the other's start with half its recoil
     relative = pairs.relative(kicked)
     half_first, half_second = pairs.ends(0.5 * (own + end.vel) - kicked)
+    seen = relative + half_first, relative - half_second
+    if model.is_solid:
+        answer_first, answer_second = _answers(dissipative, relative, 0.5 * dt * inverse_mass.unsqueeze(1))
+        seen = seen[0] - answer_second, seen[1] + answer_first
     recoil = dissipative.recoil(dt, inverse_mass)
-    first, second = (
-        apply_tensor(p, pairs.direction, v)
-        for p, v in zip(recoil, (relative + half_first, relative - half_second), strict=True)
-    )
+    first, second = (apply_tensor(p, pairs.direction, v) for p, v in zip(recoil, seen, strict=True))
     force_first, force_second = dissipative.friction_forces(first), dissipative.friction_forces(second)
     momentum = mass * (end.vel - own) - dt * pairs.total_of_ends(force_first, -force_second)
 
@@ -179,6 +181,23 @@ def _energy_conserving(
     return residual, covariance, log_determinant, pairs
 
 
+def _answers(dissipative: DissipativeBracket, relative: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
+    """What friction with all but the other end does to i and to j of each pair by the middle of a step, ``[E, D]`` each.
+
+    Args:
+        dissipative: whose friction it is.
+        relative: v_ij before friction, ``[E, D]``.
+        half: ½ dt / m of each particle, 0 where it is held, ``[N, 1]``.
+    """
+    pairs, shift = dissipative.pairs, 0.0
+    for _ in range(ANSWERS):
+        force = dissipative.friction_forces(relative + shift)
+        moved = half * pairs.net(force)
+        shift = pairs.difference_of_ends(moved)
+    (first, second), (half_first, half_second) = pairs.ends(moved), pairs.ends(half)
+    return first - half_first * force, second + half_second * force
+
+
 def _euler_maruyama(
     model,
     start: State,
@@ -219,6 +238,9 @@ def _increment(
     measured = torch.as_tensor(noise / model.unit**2, dtype=residual.dtype).reshape(-1, 1).expand_as(residual)
     return residual, factor @ factor.mT + torch.diag_embed(measured), log_determinant, pairs
 
+
+# sweeps for the mean velocities of partners
+ANSWERS = 2
 
 # each gives the residual, its covariance, ln |d residual / d (v', S')|, and the pairs that its noise belongs to
 RESIDUALS = {"energy_conserving": _energy_conserving, "euler_maruyama": _euler_maruyama}
