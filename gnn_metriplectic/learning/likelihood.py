@@ -25,7 +25,8 @@ have entropies that were read off neighbours, which add theirs to that of the en
 
 For one moving particle the density is exact, and for the momenta of two; among more it leaves out how the partners
 answer one another, of second order in γ dt. With γ dt = 0.4 and 3 or 15 partners the friction is found within the
-error of 1 % (tests/test_likelihood.py); without the recoil it was 9 and 2.8 % low.
+error of 1 % (tests/test_likelihood.py); without the recoil it was 9 and 2.8 % low. In a solid, where a pair keeps its
+distance, near pairs lose and far ones gain by what is left out, and u_j has the mean answer of j to its other partners.
 """
 
 from __future__ import annotations
@@ -182,7 +183,7 @@ def _energy_conserving(
 
 
 def _answers(dissipative: DissipativeBracket, relative: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
-    """What friction with all but the other end does to i and to j of each pair by the middle of a step, ``[E, D]`` each.
+    """What friction with all but the other end does to i and j of each pair by the middle of a step, ``[E, D]`` each.
 
     Args:
         dissipative: whose friction it is.

@@ -141,9 +141,9 @@ class LearnedVolume(EquationOfState):
 
     U_vol = E [c (x - ln J) + Σ_k c_k (s_k(x) - s_k(0) - s_k'(0) x)] + Θ Σ_k n_k (exp(a_k S/S₀ - g_k x) + g_k x)
 
-    with x = J - 1, s_k(x) = softplus(b_k x + d_k) / b_k² and all c, n, a > 0 is convex in (S, J), and has one minimum in
-    J, as it grows without bound at both ends. At S = 0 that is the reference, where nothing pulls. T > 0 grows without
-    bound with S.
+    with x = J - 1, s_k(x) = softplus(b_k x + d_k) / b_k² and all c, n, a > 0 is convex in (S, J), and has one minimum
+    in J, as it grows without bound at both ends. At S = 0 that is the reference, where nothing pulls. T > 0 grows
+    without bound with S.
 
     Args:
         modulus: E, first guess of ∂²U_vol/∂J² at rest, in units of energy.
@@ -189,7 +189,9 @@ class LearnedVolume(EquationOfState):
         slope = modulus * (1.0 - 1.0 / volume) + (torch.sigmoid(bent) - at_rest) @ (bend / self.steepness)
         exponent, expansion = torch.exp(self.log_exponent), self.expansion_unit * self.expansion
         coefficient = torch.exp(self.log_coefficient)
-        growth = coefficient * torch.exp((entropy / self.entropy).unsqueeze(1) * exponent - excess.unsqueeze(1) * expansion)
+        growth = coefficient * torch.exp(
+            (entropy / self.entropy).unsqueeze(1) * exponent - excess.unsqueeze(1) * expansion
+        )
         return Thermo(
             self.modulus * cold + self.energy * (growth.sum(dim=1) + excess * (coefficient @ expansion)),
             self.energy / self.entropy * (growth @ exponent),
