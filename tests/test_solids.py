@@ -15,10 +15,13 @@ from torch import Tensor
 import gnn_metriplectic as gm
 from gnn_metriplectic.dynamics import simulate
 from gnn_metriplectic.dynamics.integrators import EnergyConserving
-from gnn_metriplectic.geometry import Box, Reference, neighbor_pairs
+from gnn_metriplectic.geometry import Box, Reference, neighbor_pairs, transition_pairs
+from gnn_metriplectic.learning.likelihood import negative_log_likelihood
 from gnn_metriplectic.models import MetriplecticModel, State
 from gnn_metriplectic.terms import (
     DeformationGradient,
+    Friction,
+    FrictionTerm,
     HookeanShear,
     HookeanVolume,
     LearnedShear,
@@ -342,3 +345,53 @@ def test_a_turned_sheet_has_the_energy_of_the_unturned():
         for s in (replace(state, pos=shaken), replace(state, pos=shaken @ turn.T))
     ]
     assert mismatch(energies[1], energies[0]) < 1e-12
+
+
+class RangedFriction(FrictionTerm):
+    """A friction with amplitudes² multiplied by a factor for near and one for far pairs."""
+
+    def __init__(self, friction: FrictionTerm, factors: Tensor) -> None:
+        super().__init__()
+        self.friction, self.factors = friction, factors
+
+    def forward(self, pairs, *others) -> Friction:
+        factor = self.factors[(pairs.distance > 1.2 * SPACING).long()].unsqueeze(1)
+        return Friction(*(factor * x for x in self.friction(pairs, *others)))
+
+
+@torch.no_grad()
+def test_friction_of_a_lattice_is_found_at_each_distance():
+    # what a particle sees of its partners is their velocity after all others have slowed them
+    model, state = sheet(2, 40, viscosity=0.12, k_B=1e-4)
+    true, box, draws = model.friction, Box.free(2), 12
+    _, dissipative = model.brackets(state, pairs_of_state(model, state, box))
+    rate = dissipative.blocks(dissipative.drag).diagonal(dim1=1, dim2=2).mean() / float(model.mass)
+    assert 1.0 < float(rate) * model.dt < 1.2
+    shifts = torch.tensor([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0], [1.0, 1.0], [-1.0, -1.0]])
+    width, found = 0.05, []
+    for seed in range(draws):
+        start = State.equilibrium(model, state.pos, box, temperature=1e-7, seed=seed, reference=state.reference)
+        scheme = EnergyConserving(model, box, model.dt, seed=seed)
+        scheme.sweeps = 40
+        end = scheme.step(scheme.start(start)).state
+        pairs = transition_pairs(start.pos, end.pos, box, REACH, reference=state.reference)
+        both = pairs, pairs.moved(end.pos - start.pos)
+        values = []
+        for shift in shifts.double():
+            model.friction = RangedFriction(true, torch.exp(width * shift))
+            configurations = tuple(model.configuration(p, None) for p in both)
+            # entropies that are hardly known leave what the velocities tell
+            nll = negative_log_likelihood(model, start, end, configurations, model.dt, entropy_noise=1e6)
+            values.append(nll.mean())
+        model.friction = true
+        found.append(torch.stack(values))
+    middle, near, nearer, far, farther, more, less = torch.stack(found).T
+    gradient = torch.stack([near - nearer, far - farther], dim=1) / (2.0 * width)
+    sums = torch.stack([x.mean() for x in (near + nearer, far + farther, more + less)])
+    twice = (sums - 2.0 * middle.mean()) / width**2
+    mixed = 0.5 * (twice[2] - twice[0] - twice[1])
+    hessian = torch.stack([torch.stack([twice[0], mixed]), torch.stack([mixed, twice[1]])])
+    offset = -torch.linalg.solve(hessian, gradient.mean(dim=0))
+    error = torch.linalg.solve(hessian, gradient.T).std(dim=1) / draws**0.5
+    assert error.max() < 0.03
+    assert (offset.abs() < 0.04 + 1.5 * error).all()

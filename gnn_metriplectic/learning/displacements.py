@@ -3,7 +3,7 @@
     η = [ζ (r' - r) - dt f(r, S),  U(S', V') - U(S, V') - dt (Σ_j q_ij + q_s)]
 
 is Gaussian with variances 2 k_B T_s ζ dt and 2 k_B dt (Σ_j K² + K_s²), the heat flows taken at (r', S). A displacement
-that was measured has the variance of its error beside.
+that was measured has the variance of its error beside, and so has an entropy that was read off neighbours.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ def overdamped_residual(
     acceleration: Tensor | float,
     prescribed: Tensor | None,
     noise: Tensor | float,
+    entropy_noise: float,
 ) -> tuple[Tensor, Tensor, Tensor, Pairs]:
     """Residual, covariance, ln |d residual / d (v', S')| and pairs, where ``end`` has velocities (r' - r) / dt."""
     before, after = configurations
@@ -41,7 +42,7 @@ def overdamped_residual(
 
     spread = dt * solvent.momentum_variance() + noise * (dt * friction) ** 2
     conducted = 2.0 * model.k_B * pairs.total(dissipative.friction.squared[:, HEAT])
-    heat = dt * (conducted + solvent.energy_variance())
+    heat = dt * (conducted + solvent.energy_variance()) + entropy_noise * thermo.temperature**2
     variance = torch.cat([spread.unsqueeze(1).expand_as(impulse), heat.unsqueeze(1)], dim=1)
     unit = variance.detach().sqrt()  # single precision then serves any system of units
     residual = torch.cat([impulse, energy.unsqueeze(1)], dim=1) / unit

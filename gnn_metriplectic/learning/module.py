@@ -30,9 +30,9 @@ NEGENTROPY = 2.0
 RECENT = 20_000
 # share of the steps in which the likelihood gains its weight
 TIES_FIRST = 0.075
-# spread of random numbers that blur the encoded entropies of solids in training: their neighbourhoods are frozen, and
-# an entropy that tells them apart and never changes would raise the likelihood without bound
-BLUR = 0.1
+# spread of random numbers that blur the encoded entropies of solids, an error that the likelihood knows of: their
+# neighbourhoods are frozen, and an entropy that tells them apart and never changes would raise it without bound
+BLUR = 0.3
 
 
 class MetriplecticModule(lightning.LightningModule):
@@ -114,6 +114,7 @@ class MetriplecticModule(lightning.LightningModule):
             acceleration=batch.acceleration,
             prescribed=batch.prescribed if "prescribed" in batch else None,
             noise=batch.velocity_noise[batch.batch] if "velocity_noise" in batch else 0.0,
+            entropy_noise=2.0 * BLUR**2 if self._is_blurred else 0.0,
             integrator=self.hparams.integrator,
         )
         moments = self._moments(batch, before, entropy, species, mean)
@@ -183,9 +184,14 @@ class MetriplecticModule(lightning.LightningModule):
             entropy = encoder.standardise(raw, counted, mean)
         else:
             entropy = encoder.standardise(raw)
-        if self.model.is_solid:
+        if self._is_blurred:
             entropy = entropy + BLUR * self._random(entropy)
         return entropy.chunk(2)
+
+    @property
+    def _is_blurred(self) -> bool:
+        """Whether entropies are those of an encoder that sees frozen neighbourhoods."""
+        return self.model.has_entropy and self.model.encoder is not None and self.model.is_solid
 
     def _disturbed(self, velocities: Tensor) -> Tensor:
         """Velocities with the noise in which a graph network is trained, both ``[N, D]``."""

@@ -13,7 +13,7 @@ from torch_geometric.data import Data
 from gnn_metriplectic.analysis.transport import kinetic_temperature, vacf
 from gnn_metriplectic.brackets import PoissonBracket
 from gnn_metriplectic.brackets.elastic import ElasticForces
-from gnn_metriplectic.geometry import Bonds, Pairs, Reference, neighbor_pairs
+from gnn_metriplectic.geometry import Bonds, Pairs, Reference, dot, neighbor_pairs
 from gnn_metriplectic.learning.transitions import TransitionDataset, pairs_of, particle_volume
 from gnn_metriplectic.models import Scales
 from gnn_metriplectic.terms import DeformationGradient, LucyKernel
@@ -185,17 +185,22 @@ def _irregular_energy(item: Data, mass: float) -> float:
 
 
 def solid_forces(dataset: TransitionDataset, mass: float, *, samples: int = 128) -> tuple[tuple[float, ...], float]:
-    """First guesses of what the forces of a solid are made of, by least squares to the changes of velocity.
+    """First guesses of what the forces of a solid are made of, linear in them and fitted to the changes of velocity.
+
+    Friction acts on the mean of the velocities before and after, and the latter has the noise of the step: in place of
+    least squares the residual is orthogonal to what is known before (instrumental variables), the friction of the
+    velocities before.
 
     Returns:
         Moduli as in `Scales`, positive; and the friction rate of a particle, which noise may make negative.
     """
     picks = np.unique(np.linspace(0, len(dataset) - 1, samples).astype(int)).tolist()
-    kernel, measure = LucyKernel(dataset.cutoff, dimension=dataset.trajectories[0].dimension), DeformationGradient()
-    normal, right = torch.zeros(4, 4, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)
+    dimension = dataset.trajectories[0].dimension
+    kernel, measure = LucyKernel(dataset.cutoff, dimension=dimension), DeformationGradient()
+    normal, right, size = (torch.zeros(*shape, dtype=torch.float64) for shape in ((5, 5), (5,), (5,)))
     force_size = 0.0
     for item in (dataset[k] for k in picks):
-        columns = torch.zeros(*item.vel.shape, 4, dtype=torch.float64)
+        columns = torch.zeros(*item.vel.shape, 5, dtype=torch.float64)
         for pairs in pairs_of(item):
             bonds = Bonds(*(_double(p) for p in (pairs.bonds.reference, pairs.bonds.pairs)))
             strain, double = measure(bonds), pairs.with_displacement(pairs.displacement.double(), bonds)
@@ -206,19 +211,28 @@ def solid_forces(dataset: TransitionDataset, mass: float, *, samples: int = 128)
             (volume, slope), (rest, _) = kernel.volume(double), kernel.volume(bonds.reference.pairs)
             pressure = (1.0 / (volume / rest) - 1.0) / rest
             columns[..., 2] += 0.5 * PoissonBracket(double, slope, pressure, volume).forces()
+        # friction across and along the pair; it goes with the volumes, as that of the model
         window = (1.0 - (double.distance / dataset.cutoff) ** 2).clamp(min=0.0) ** 2
-        window = window / double.total(window).mean()
-        columns[..., 3] = -mass * double.net(window.unsqueeze(1) * double.relative(item.vel.double()))
-        matrix, force = columns[item.active].flatten(0, 1), (mass * _change(item, dataset.dt) / dataset.dt)[item.active]
-        normal += matrix.T @ matrix
-        right += matrix.T @ force.flatten()
+        window = window * torch.stack(double.ends(volume)).prod(dim=0)
+        window = (mass * window / double.total(window).mean()).unsqueeze(1)
+        known = columns.clone()
+        for target, vel in ((known, item.vel), (columns, 0.5 * (item.vel + item.next_vel))):
+            relative = double.relative(vel.double())
+            along = dot(relative, double.direction).unsqueeze(1) * double.direction
+            for k, part in ((3, relative), (4, along)):
+                target[..., k] = -double.net(window * part)
+        matrix, known = columns[item.active].flatten(0, 1), known[item.active].flatten(0, 1)
+        force = (mass * _change(item, dataset.dt) / dataset.dt)[item.active].flatten()
+        normal += known.T @ matrix
+        right += known.T @ force
+        size += (known**2).sum(dim=0)
         force_size += float((force**2).sum())
-    size = normal.diagonal().sqrt()
+    size = size.sqrt()
     found = torch.linalg.lstsq(normal / size / size.unsqueeze(1), right / size).solution / size
     # noise may hide a part; then forces a tenth of all are the better start
     least = 0.1 * force_size**0.5 / size
     moduli = torch.where(found > 0.0, found, least)[:3]
-    return tuple(moduli.tolist()), float(found[3])
+    return tuple(moduli.tolist()), float(found[3] + found[4] / dimension)
 
 
 def _double(part: Reference | Pairs) -> Reference | Pairs:

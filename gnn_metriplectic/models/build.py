@@ -21,7 +21,9 @@ from gnn_metriplectic.terms import (
 )
 
 # the first guess of the heat capacity of a particle, in units of k_B; that of a solid takes up the heat of its friction
-HEAT_CAPACITY, SOLID_HEAT_CAPACITY = 25.0, 1e4
+HEAT_CAPACITY, SOLID_HEAT_CAPACITY = 25.0, 1e6
+# how far the kernel of a solid falls at first beside its window: about as Lucy's, of which the first moduli are
+SOLID_FALL = 2.4
 STRAINS = ("deformation_gradient", "pair_network")
 # the share of the excess of heat that a pair may exchange in a step
 EXCESS = 0.25
@@ -128,7 +130,14 @@ def metriplectic(
         shear = LearnedShear(**entropic, moduli=shape[: measure.count], **elastic)
         solid = {"strain": measure, "elastic": shear}
     return MetriplecticModel(
-        LearnedKernel(cutoff, volume=size.volume, dimension=dimension, species=species, **kernel),
+        LearnedKernel(
+            cutoff,
+            volume=size.volume,
+            dimension=dimension,
+            species=species,
+            fall=1.0 if strain is None else SOLID_FALL,
+            **kernel,
+        ),
         law,
         LearnedFriction(
             cutoff,
@@ -136,6 +145,7 @@ def metriplectic(
             squared=(drag, drag, heat),
             limits=(friction_limit, friction_limit, EXCESS * capacity * k_B * temperature**2 / dt),
             species=species,
+            volume=None if strain is None else size.volume,
             **friction,
         ),
         mass=mass,

@@ -57,16 +57,19 @@ class LearnedKernel(DensityKernel):
         dimension: 2 or 3.
         width: number of sigmoids.
         species: number of species.
+        fall: first guess of n(1).
     """
 
-    def __init__(self, cutoff: float, *, volume: float, dimension: int, width: int, species: int = 1) -> None:
+    def __init__(
+        self, cutoff: float, *, volume: float, dimension: int, width: int, species: int = 1, fall: float = 1.0
+    ) -> None:
         super().__init__(cutoff)
         if not volume > 0:
             raise ValueError(f"mean volume of a particle is {volume}; it must be positive")
         # steps of width 1/4 with their middles spread over [0, 1]
         self.log_rate = nn.Parameter(torch.full((width,), 8.0).log() + 0.3 * torch.randn(width))
         self.bias = nn.Parameter(-8.0 * torch.rand(width))
-        self.log_height = nn.Parameter(torch.full((width,), 1.0 / width).log())
+        self.log_height = nn.Parameter(torch.full((width,), fall / width).log())
         self.log_scale = nn.Parameter(torch.tensor(0.5))
         self.shift = SpeciesShift(species, width)
         ball = {2: torch.pi, 3: 4.0 * torch.pi / 3.0}[dimension] * cutoff**dimension

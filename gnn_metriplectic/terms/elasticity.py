@@ -17,7 +17,7 @@ from torch.nn import functional
 from gnn_metriplectic.terms.energy import EquationOfState, Thermo
 
 # share of the first guess of a modulus that is left to terms which can bend
-BENDING = 0.1
+BENDING = 0.02
 
 
 def softplus(x: Tensor) -> Tensor:
@@ -139,10 +139,11 @@ class HookeanShear(ElasticEnergy):
 class LearnedVolume(EquationOfState):
     """A cold curve with a rest state and thermal exponentials, in the way of Mie and Grüneisen.
 
-    U_vol = E [c (J - 1 - ln J) + Σ_k c_k softplus(b_k (J - 1) + d_k) / b_k²] + Θ Σ_k n_k exp(a_k S/S₀ - g_k (J - 1))
+    U_vol = E [c (x - ln J) + Σ_k c_k (s_k(x) - s_k(0) - s_k'(0) x)] + Θ Σ_k n_k (exp(a_k S/S₀ - g_k x) + g_k x)
 
-    with all c, n, a > 0 is convex in (S, J), and has one minimum in J, as it grows without bound at both ends.
-    T > 0 grows without bound with S.
+    with x = J - 1, s_k(x) = softplus(b_k x + d_k) / b_k² and all c, n, a > 0 is convex in (S, J), and has one minimum
+    in J, as it grows without bound at both ends. At S = 0 that is the reference, where nothing pulls. T > 0 grows
+    without bound with S.
 
     Args:
         modulus: E, first guess of ∂²U_vol/∂J² at rest, in units of energy.
@@ -174,21 +175,27 @@ class LearnedVolume(EquationOfState):
         spread = torch.linspace(-0.3, 0.3, exponentials)
         self.log_exponent = nn.Parameter(spread - 0.5 * torch.tensor(heat_capacity).log())
         self.log_coefficient = nn.Parameter(torch.full((exponentials,), heat_capacity / exponentials).log())
+        # of one unit expansion the thermal part of the bulk modulus is E
         self.expansion = nn.Parameter(torch.zeros(exponentials))
+        self.expansion_unit = math.sqrt(modulus / (energy * heat_capacity))
 
     def forward(self, entropy: Tensor, volume: Tensor, species: Tensor | None = None) -> Thermo:
         excess = volume - 1.0
         modulus, bend = torch.exp(self.log_modulus), torch.exp(self.log_bend)
-        bent = excess.unsqueeze(1) * self.steepness + self.offset
-        cold = modulus * (excess - torch.log(volume)) + softplus(bent) @ (bend / self.steepness**2)
-        slope = modulus * (1.0 - 1.0 / volume) + torch.sigmoid(bent) @ (bend / self.steepness)
-        exponent = torch.exp(self.log_exponent)
-        argument = (entropy / self.entropy).unsqueeze(1) * exponent - excess.unsqueeze(1) * self.expansion
-        growth = torch.exp(argument + self.log_coefficient)
+        rise = excess.unsqueeze(1) * self.steepness
+        bent, at_rest = rise + self.offset, torch.sigmoid(self.offset)
+        above = softplus(bent) - softplus(self.offset) - at_rest * rise
+        cold = modulus * (excess - torch.log(volume)) + above @ (bend / self.steepness**2)
+        slope = modulus * (1.0 - 1.0 / volume) + (torch.sigmoid(bent) - at_rest) @ (bend / self.steepness)
+        exponent, expansion = torch.exp(self.log_exponent), self.expansion_unit * self.expansion
+        coefficient = torch.exp(self.log_coefficient)
+        growth = coefficient * torch.exp(
+            (entropy / self.entropy).unsqueeze(1) * exponent - excess.unsqueeze(1) * expansion
+        )
         return Thermo(
-            self.modulus * cold + self.energy * growth.sum(dim=1),
+            self.modulus * cold + self.energy * (growth.sum(dim=1) + excess * (coefficient @ expansion)),
             self.energy / self.entropy * (growth @ exponent),
-            self.energy * (growth @ self.expansion) - self.modulus * slope,
+            self.energy * ((growth - coefficient) @ expansion) - self.modulus * slope,
             self.entropy * (growth @ exponent) / (growth @ exponent**2),
         )
 

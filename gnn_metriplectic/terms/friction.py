@@ -47,7 +47,8 @@ class FactorisedFriction(FrictionTerm):
     """A_ij = a(ρ, T_i) a(ρ, T_j), likewise B and K, so that A²_ij = s (1 - ρ²)² exp 2 (n(ρ, T_i) + n(ρ, T_j)).
 
     n(ρ, T) = Σ_k φ_k(ρ) g_k(ln T/T₀), with φ a function of pairs and g of particles, so that the
-    temperature's slope costs nothing on the pairs. g_0 = 1.
+    temperature's slope costs nothing on the pairs. g_0 = 1. In a solid s goes with V_i V_j / V₀², as in SDPD: at a free
+    edge, where half of the neighbours are missing, a pair stands for more of the material.
 
     Args:
         cutoff: of ρ = r / cutoff.
@@ -57,6 +58,7 @@ class FactorisedFriction(FrictionTerm):
         radial: φ, ``[E]`` -> ``[E, 3 rank]``.
         thermal: g and its slope, ``[N]`` -> ``[N, 3 (rank - 1)]`` each, by its method ``jet``.
         shift: of the first hidden layer of φ, by species.
+        volume: V₀ of a solid, None for a fluid.
     """
 
     def __init__(
@@ -69,11 +71,12 @@ class FactorisedFriction(FrictionTerm):
         radial: nn.Module,
         thermal: nn.Module,
         shift: SpeciesShift,
+        volume: float | None = None,
     ) -> None:
         super().__init__()
         if not (temperature > 0 and all(s > 0 for s in squared)):
             raise ValueError(f"scales of friction must be positive: temperature {temperature}, amplitudes² {squared}")
-        self.cutoff, self.temperature_scale, self.rank = cutoff, temperature, rank
+        self.cutoff, self.temperature_scale, self.rank, self.volume = cutoff, temperature, rank, volume
         self.register_buffer("squared_scale", torch.tensor(squared), persistent=True)
         self.radial, self.thermal, self.shift = radial, thermal, shift
 
@@ -98,6 +101,9 @@ class FactorisedFriction(FrictionTerm):
         exponent = self._product(radial, both[: value.shape[1]])
         window = (1.0 - rho * rho).clamp(min=0.0)
         squared = self.squared_scale.unsqueeze(1) * window**2 * torch.exp(2.0 * (2.0 * radial[:, 0] + exponent))
+        if self.volume is not None:
+            first, second = pairs.ends(volume / self.volume)
+            squared = squared * (first * second)
         return Friction(squared.T, (2.0 * squared * self._product(radial, change)).T)
 
     @staticmethod
@@ -221,6 +227,7 @@ class LearnedFriction(FactorisedFriction):
         width, depth: of the network of φ.
         rank: learned products in n.
         species: number of species.
+        volume: see there; ``limits`` are those of pairs of particles of this volume.
     """
 
     def __init__(
@@ -234,11 +241,13 @@ class LearnedFriction(FactorisedFriction):
         depth: int,
         rank: int = 4,
         species: int = 1,
+        volume: float | None = None,
     ) -> None:
         super().__init__(
             cutoff,
             temperature=temperature,
             squared=squared,
+            volume=volume,
             rank=rank + 1,
             radial=RadialFeatures(
                 width=width, depth=depth, rank=rank, limits=tuple(m / s for m, s in zip(limits, squared, strict=True))
