@@ -26,7 +26,7 @@ def overdamped_residual(
     acceleration: Tensor | float,
     prescribed: Tensor | None,
     noise: Tensor | float,
-    entropy_noise: float,
+    entropy_noise: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor, Pairs]:
     """Residual, covariance, ln |d residual / d (v', S')| and pairs, where ``end`` has velocities (r' - r) / dt."""
     before, after = configurations
