@@ -23,6 +23,7 @@ COLUMNS: tuple[tuple[str, str, str | None], ...] = (
     ("MSD", "msd", None),
     ("VACF", "vacf", None),
     ("kinetic T", "kinetic_temperature", "kinetic_temperature_truth"),
+    ("read k_B⟨T⟩", "encoded_temperature", "encoded_temperature_truth"),
     ("D", "D", "D_truth"),
     ("energy drift", "energy_drift", None),
     ("momentum drift", "momentum_drift", None),

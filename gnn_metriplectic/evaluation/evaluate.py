@@ -108,7 +108,9 @@ def evaluate(
         scores = score(learned, truth, **settings)
         scores.update({name: _settled_mean(rollouts, name) for name in AVERAGED if name in rollouts[0].series})
         if model.has_entropy:
-            scores["encoded_temperature"] = _encoded_temperature(model, runs)
+            scores["encoded_temperature"] = _read_temperature(model, runs)
+            if ground_truth is not None and runs[0].entropies is not None:
+                scores["encoded_temperature_truth"] = _read_temperature(ground_truth, runs)
         known = observed_quantities(runs, parts, window=window, reference=reference)
         if known:
             metrics.setdefault("observed", {})[name] = known
@@ -270,8 +272,8 @@ def _encoded(model: MetriplecticModel, traj: Trajectory, picks: np.ndarray) -> n
 
 
 @torch.no_grad()
-def _encoded_temperature(model: MetriplecticModel, runs: list[Trajectory]) -> float:
-    """Mean k_B T_i that the model reads off the truth."""
+def _read_temperature(model: MetriplecticModel, runs: list[Trajectory]) -> float:
+    """Mean k_B T_i that the model reads off the truth, from entropies that it encodes or that the truth holds."""
     means = []
     for traj in runs:
         picks = _picks(len(traj))
