@@ -9,7 +9,7 @@ A study is a file with
     experiments:  name -> {seeds, variants (names, all by default), overrides (for all variants)}
                   or, of one alone, `experiment: name` and `seeds: [...]`
     minutes:      of training, after which every cell stops (optional)
-    transfer:     experiment -> overrides of gnnm-evaluate that choose conditions never seen (optional)
+    transfer:     experiment -> overrides of gnnm-evaluate for conditions never seen, of its first seed (optional)
 
 Each cell has its folder, so that a study that was stopped goes on where it was. What failed is in the table with its
 reason, and is tried again with --retry. Writes table.md, table.json and figure.png into the folder of the study.
@@ -114,13 +114,14 @@ def cells(study: dict[str, Any], out: Path, options: argparse.Namespace) -> Iter
         if transfer is not None:
             transfer = [*transfer, *data]
         for seed in options.seeds or settings["seeds"]:
+            elsewhere = transfer if seed == settings["seeds"][0] else None
             for variant in settings.get("variants", study["variants"]):
                 if options.only and variant not in options.only:
                     continue
                 name = f"{variant.replace(' ', '_').replace('(', '').replace(')', '')}_seed{seed}"
                 training = [*settings.get("overrides", ()), *study["variants"][variant], *data, *shared]
                 folder = out / name if alone else out / experiment / name
-                yield Cell(experiment, variant, seed, folder, training, transfer)
+                yield Cell(experiment, variant, seed, folder, training, elsewhere)
 
 
 def check(study: dict[str, Any], path: Path, options: argparse.Namespace) -> None:
