@@ -297,7 +297,7 @@ class TestReport:
         console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
         analysis.print_table(metrics, console)
         text = console.export_text()
-        for word in ("at rest", "floor", "±", "1.0e-12"):
+        for word in ("at rest", "floor", "±", "1e-12"):
             assert word in text
 
     def test_table_of_eighty_columns_has_deviations_in_percent_and_says_why_a_floor_is_missing(self):

@@ -257,7 +257,7 @@ def test_the_commands_train_score_and_simulate_a_baseline(kind, tmp_path, monkey
         assert (scores["momentum_drift"] < 1e-12) == (kind == "dpd")
     assert metrics["entropy"] == {}
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "energy drift" not in page
+    assert "drift of E" not in page
     assert "energy\ndrift" not in capsys.readouterr().out
     # a rollout by the command has the integrator of the training
     run_command(monkeypatch, tmp_path, "simulate", "checkpoint=run/best.ckpt", "steps=3", *overrides[:7], "out=run.h5")

@@ -25,8 +25,8 @@ COLUMNS: tuple[tuple[str, str, str | None], ...] = (
     ("kinetic T", "kinetic_temperature", "kinetic_temperature_truth"),
     ("read k_B⟨T⟩", "encoded_temperature", "encoded_temperature_truth"),
     ("D", "D", "D_truth"),
-    ("energy drift", "energy_drift", None),
-    ("momentum drift", "momentum_drift", None),
+    ("drift of E", "energy_drift", None),
+    ("drift of P", "momentum_drift", None),
 )
 
 
@@ -114,12 +114,12 @@ def rounded(value: float | None, error: float | None = None, missing: str = "-")
     """``value`` with as many digits as its standard ``error`` leaves meaningful; ``missing`` if unknown."""
     if value is None or not math.isfinite(value):
         return missing
-    value = float(value)
+    value, known = float(value), error is not None and math.isfinite(error) and error > 0
     if value != 0 and not 1e-3 <= abs(value) < 1e5:
-        return f"{value:.1e}"
-    if error is None or not (math.isfinite(error) and error > 0):
-        return f"{value:.3g}" if abs(value) < 1 else f"{value:.4g}"
-    return f"{value:.{_digits(error)}f}"
+        return f"{value:.1e}" if known else f"{value:.0e}"
+    if known:
+        return f"{value:.{_digits(error)}f}"
+    return f"{value:.3g}" if abs(value) < 1 else f"{value:.4g}"
 
 
 def deviation(value: float | None, truth: float | None) -> str:
