@@ -227,3 +227,17 @@ def test_splits_that_are_not_there_are_named(tmp_path):
         read_split(tmp_path, "holdout")
     with pytest.raises(FileNotFoundError, match=r"test holds no trajectories .*: run gnnm-generate first"):
         read_split(tmp_path, "test")
+
+
+@pytest.mark.slow
+def test_the_gas_begins_with_the_density_fluctuations_of_equilibrium(tmp_path):
+    system, frames = gas_system(particles=300, length=0.6 ** (1 / 3), equilibration=150), (0, 100, 130, 160)
+    model, spread = system.model(), torch.zeros(6, len(frames))
+    for seed in range(len(spread)):
+        system.generate(tmp_path / f"{seed}.h5", scenario="self_diffusion", temperature=1.0, frames=161, seed=seed)
+        run = read_trajectory(tmp_path / f"{seed}.h5")
+        for column, frame in enumerate(frames):
+            pairs = neighbor_pairs(run.positions[frame].double(), run.box, model.cutoff)
+            spread[seed, column] = model.configuration(pairs, None).volume.log().var()
+    first, later = spread.mean(dim=0)[0], spread.mean(dim=0)[1:].mean()
+    assert float(first / later) == pytest.approx(1.0, abs=0.12)  # with heat taken without noise it is 0.8
