@@ -111,7 +111,7 @@ def test_trajectories_of_different_number_box_and_temperature_keep_their_own():
     for item, traj in ((first, trajectories[0]), (second, trajectories[1])):
         peculiar = traj.velocities[0] - traj.velocities[0].mean(dim=0)
         expected = 2.0 * float((peculiar**2).sum()) / (3 * (traj.num_particles - 1))
-        assert float(item.kinetic_temperature) == pytest.approx(expected)
+        assert float(item.temperature) == pytest.approx(expected)
     assert items.dt == pytest.approx(2 * 0.02)
 
 
@@ -123,6 +123,19 @@ def test_a_batch_keeps_the_pairs_of_its_graphs_apart():
         assert torch.equal(batched.index, torch.cat([parts[0].index, parts[1].index + 20], dim=1))
         assert torch.equal(batched.displacement, torch.cat([p.displacement for p in parts]))
         assert torch.equal(batched.velocity_shift, torch.cat([p.velocity_shift for p in parts]))
+
+
+def test_a_thermometer_of_all_atoms_goes_before_the_kinetic_temperature_of_the_particles():
+    traj = synthetic(BOXES["cubic"], count=20, frames=4)
+    known = gm.Trajectory(
+        traj.positions,
+        traj.velocities,
+        box=traj.box,
+        dt=traj.dt,
+        metadata={"observed": {"temperature": 1.25, "pressure": 3.0}},
+    )
+    assert float(dataset(known)[0].temperature) == 1.25
+    assert float(dataset(traj)[0].temperature) != 1.25
 
 
 def test_the_kinetic_temperature_leaves_out_the_forced_flow():

@@ -318,7 +318,7 @@ def graph(module: MetriplecticModule, count: int) -> Data:
         acceleration=torch.zeros_like(start.vel),
         active=torch.ones(count, dtype=torch.bool),
         particle_volume=volume.mean()[None],
-        kinetic_temperature=torch.ones(1, dtype=torch.float64),
+        temperature=torch.ones(1, dtype=torch.float64),
         species=start.species,
         entropy=start.entropy,
         next_entropy=end.entropy,

@@ -42,7 +42,7 @@ class MetriplecticModule(lightning.LightningModule):
         model: settings of `build_model`, plain values.
         optimizer: ``lr``, ``steps`` of the whole schedule and ``warmup`` as a share of them.
         temperature: ``learned``, or ``equilibrium`` where every trajectory is in local equilibrium: then
-            k_B <T> of each graph is held at the kinetic temperature of its trajectory, and in a solvent at that
+            k_B <T> of each graph is held at the temperature of its trajectory, and in a solvent at that
             of the solvent, which is learned. Without entropy there is no T.
         structure: ``learned``, or ``equilibrium`` where every trajectory is at rest, in a fluid without a solvent: then
             forces are held to the structure of the data (`balance`).
@@ -149,12 +149,12 @@ class MetriplecticModule(lightning.LightningModule):
             temperature, bath = self.model.k_B * thermo.temperature, self.model.bath
             of_graphs = scatter(temperature[free], batch.batch[free], dim_size=batch.num_graphs, reduce="mean")
             # a solvent at rest is the thermometer, whatever flows in it
-            off = of_graphs / (batch.kinetic_temperature if bath is None else bath.temperature) - 1.0
+            off = of_graphs / (batch.temperature if bath is None else bath.temperature) - 1.0
             over_graphs = Mean(batch.num_graphs, off) if self.training else lambda value: value
             moments["temperature"] = over_graphs((off**2).mean())
         if self.hparams.structure == "equilibrium":
             forces = self.model.poisson(configuration, thermo).forces()
-            thermal = batch.kinetic_temperature[batch.batch]
+            thermal = batch.temperature[batch.batch]
             moments["forces"] = mean(balance(configuration.pairs, forces, thermal, free, self.model.cutoff))
         return moments
 

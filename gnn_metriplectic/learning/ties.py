@@ -1,7 +1,7 @@
 """Ties: what is known of the model without a look at the future, as penalties in nats a particle.
 
     volume        the scale of W is a gauge, along which no likelihood changes: the mean volume is that of the data
-    temperature   in local equilibrium k_B <T> is the kinetic temperature
+    temperature   in local equilibrium k_B <T> is that of the trajectory
     forces        at rest the mean force keeps the structure of the data (`balance`)
 
 The square of an imbalance of forces in one batch would mostly be its noise, which a penalty would lower by weakening
@@ -43,7 +43,7 @@ class Ties(nn.Module):
 
         Args:
             moments: means of what is tied. ``volume``, 0-dim, in units of what is due to a particle. ``temperature``,
-                0-dim, mean square over graphs of k_B <T> over the kinetic temperature, less one. ``forces``, of
+                0-dim, mean square over graphs of k_B <T> over that of the trajectory, less one. ``forces``, of
                 `balance`.
         """
         penalties = []
