@@ -21,6 +21,7 @@ from gnn_metriplectic.learning.transitions import pairs_of
 from gnn_metriplectic.models import GraphNetwork, MetriplecticModel, ParticleModel, State, build_model
 from gnn_metriplectic.models.particles import Configuration
 from gnn_metriplectic.terms.entropy import negentropy
+from gnn_metriplectic.trajectory.window import EXACT, Sight
 
 CHECKPOINT_FORMAT = 3
 # weight of the negentropy of S; one makes the loss the information about the future, and more keeps S near the
@@ -113,7 +114,7 @@ class MetriplecticModule(lightning.LightningModule):
             self.hparams.model["dt"],
             acceleration=batch.acceleration,
             prescribed=batch.prescribed if "prescribed" in batch else None,
-            noise=batch.velocity_noise[batch.batch] if "velocity_noise" in batch else 0.0,
+            sight=Sight(*batch.sight[batch.batch].T) if "sight" in batch else EXACT,
             entropy_noise=2.0 * BLUR**2 if self._is_blurred else 0.0,
             integrator=self.hparams.integrator,
         )
