@@ -21,8 +21,8 @@ def rdf(
     In free space pairs are counted by freud, and divided by those expected of as many particles spread
     evenly over the frame's bounding box, edges included (the translation correction of Ohser and
     Stoyan): N (N-1)/V² · shell volume · isotropic set covariance of the box. A fluid that prescribed particles hold in
-    free space is looked at in the box that the free ones fill in the first frame, from particles that are farther from
-    its edge than r (the border method).
+    free space is looked at in a box about its middle, from particles that are farther from the edge of the box than r
+    (the border method).
 
     Args:
         traj: the trajectory.
@@ -59,10 +59,10 @@ def rdf(
 def largest_radius(traj: Trajectory) -> float:
     """Half the distance between the closest faces (at any strain); in free space half the first frame's extent.
 
-    A quarter of that of the free particles where prescribed ones hold a fluid in free space.
+    A quarter of that of the middle where prescribed particles hold a fluid in free space.
     """
     if _is_held(traj):
-        low, high = _filled(traj)
+        low, high = _middle(traj)
         return 0.25 * float((high - low).min())
     if traj.box.is_free:
         return 0.5 * float(np.min(np.ptp(traj.positions[0].double().numpy(), axis=0)))
@@ -90,14 +90,14 @@ def _is_held(traj: Trajectory) -> bool:
     return traj.box.is_free and traj.prescribed is not None and traj.reference is None
 
 
-def _filled(traj: Trajectory) -> tuple[np.ndarray, np.ndarray]:
-    """Two corners ``[D]`` of what the free particles fill in the first frame."""
+def _middle(traj: Trajectory) -> tuple[np.ndarray, np.ndarray]:
+    """Two corners ``[D]`` of what has 80 % of the free particles along each axis in the first frame."""
     places = traj.positions[0, ~traj.prescribed].double().numpy()
-    return places.min(axis=0), places.max(axis=0)
+    return tuple(np.quantile(places, [0.1, 0.9], axis=0))
 
 
 def _rdf_within(traj: Trajectory, bins: int, r_max: float, every: int) -> tuple[np.ndarray, np.ndarray]:
-    low, high = _filled(traj)
+    low, high = _middle(traj)
     edges = np.linspace(0.0, r_max, bins + 1)
     shells = np.diff(edges**2) * np.pi if traj.dimension == 2 else np.diff(edges**3) * 4.0 / 3.0 * np.pi
     counts, expected = np.zeros(bins), np.zeros(bins)

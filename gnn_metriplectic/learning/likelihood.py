@@ -186,7 +186,8 @@ def _energy_conserving(
     log_determinant = torch.logdet(jacobian) + torch.log(thermo_end.temperature) - torch.log(unit).sum(dim=1)
     if sight is not EXACT:
         step = 0.5 * dt * (model.k_B * thermo.temperature / dissipative.mass).sqrt().detach()
-        log_determinant = log_determinant + 0.25 * dt**2 * _stiffness(model, after, start, forces, step) / inertia
+        answer = 0.25 * dt**2 * _stiffness(model, after, start, forces, step) / (model.dimension * inertia)
+        log_determinant = log_determinant + model.dimension * torch.log1p(answer.clamp(min=-0.5))
     return residual, covariance, log_determinant, pairs
 
 

@@ -192,7 +192,8 @@ class MetriplecticModule(lightning.LightningModule):
     @property
     def _is_blurred(self) -> bool:
         """Whether entropies are those of an encoder that sees frozen neighbourhoods."""
-        return self.model.has_entropy and self.model.encoder is not None and self.model.is_solid
+        frozen = self.model.is_solid or (self.model.has_solvent and not self.model.is_overdamped)
+        return self.model.has_entropy and self.model.encoder is not None and frozen
 
     def _disturbed(self, velocities: Tensor) -> Tensor:
         """Velocities with the noise in which a graph network is trained, both ``[N, D]``."""
