@@ -21,8 +21,8 @@ def rdf(
     In free space pairs are counted by freud, and divided by those expected of as many particles spread
     evenly over the frame's bounding box, edges included (the translation correction of Ohser and
     Stoyan): N (N-1)/V² · shell volume · isotropic set covariance of the box. A fluid that prescribed particles hold in
-    free space is looked at in a box about its middle, from particles that are farther from the edge of the box than r
-    (the border method).
+    free space is looked at in a box about its middle, from free particles that are farther from the edge of the box
+    than r (the border method).
 
     Args:
         traj: the trajectory.
@@ -98,6 +98,7 @@ def _middle(traj: Trajectory) -> tuple[np.ndarray, np.ndarray]:
 
 def _rdf_within(traj: Trajectory, bins: int, r_max: float, every: int) -> tuple[np.ndarray, np.ndarray]:
     low, high = _middle(traj)
+    free = ~traj.prescribed.numpy()
     edges = np.linspace(0.0, r_max, bins + 1)
     shells = np.diff(edges**2) * np.pi if traj.dimension == 2 else np.diff(edges**3) * 4.0 / 3.0 * np.pi
     counts, expected = np.zeros(bins), np.zeros(bins)
@@ -105,8 +106,9 @@ def _rdf_within(traj: Trajectory, bins: int, r_max: float, every: int) -> tuple[
         places = traj.positions[frame].double().numpy()
         depth = np.minimum(places - low, high - places).min(axis=1)
         inside = depth > 0.0
-        distances = np.linalg.norm(places[inside, None] - places[None], axis=2)
-        deep = depth[inside, None] >= edges[1:]  # origins of each shell
+        origins = inside & free
+        distances = np.linalg.norm(places[origins, None] - places[None], axis=2)
+        deep = depth[origins, None] >= edges[1:]  # origins of each shell
         which = np.digitize(distances, edges) - 1
         near = (which >= 0) & (which < bins) & (distances > 0.0)
         row, _ = np.nonzero(near)
