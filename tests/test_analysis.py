@@ -73,6 +73,19 @@ class TestStructure:
         neighbours = 4 * math.pi * np.sum(r**2 * g) * (r[1] - r[0]) * (216 - 1) / 216
         assert neighbours == pytest.approx(6, rel=0.01)
 
+    def test_rdf_of_a_fluid_that_a_rim_holds_is_that_of_its_inside(self):
+        places = torch.rand(6, 4000, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        places[:, :100] *= 0.02  # what the rim does is no matter
+        rim = ((places[0] < 0.1) | (places[0] > 0.9)).any(dim=1)
+        places[:, rim] = places[0, rim]
+        free = places[:, ~rim]
+        free[1:] = 0.1 + 0.8 * free[1:]
+        places[:, ~rim] = free
+        traj = Trajectory(places, torch.zeros_like(places), box=Box.free(2), dt=1.0, prescribed=rim)
+        r, g = analysis.rdf(traj, bins=20)
+        assert r[-1] == pytest.approx(0.16 * 39 / 40, rel=0.02)
+        assert np.abs(g[3:] - 1.0).max() < 0.05
+
     def test_rdf_in_a_sheared_box_follows_the_images(self):
         """A pair across the sheared face stays at contact only for the lattice of its own time."""
         rate, time = 0.5, 1.3

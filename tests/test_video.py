@@ -11,24 +11,27 @@ import pandas as pd
 import pytest
 import tifffile
 import torch
+from conftest import baseline, dpd_settings, gnn_settings
 from helpers import SILENT, run_command
 from omegaconf import OmegaConf
 
 import gnn_metriplectic as gm
 from gnn_metriplectic.analysis.rearrangement import d2min
 from gnn_metriplectic.analysis.transport import msd
+from gnn_metriplectic.evaluation.camera import filmed, films
 from gnn_metriplectic.geometry import Box
 from gnn_metriplectic.learning.transitions import TransitionDataset
 from gnn_metriplectic.systems.video import ColloidSystem, VideoSystem
 from gnn_metriplectic.systems.video.film import read_film
 from gnn_metriplectic.systems.video.locate import Locating, link
 from gnn_metriplectic.systems.video.microscope import Microscope, score_tracking
-from gnn_metriplectic.systems.video.tracks import fill, localisation_error, read_tracks, smooth, tell_species
+from gnn_metriplectic.systems.video.tracks import fill, localisation_error, read_tracks, tell_species
+from gnn_metriplectic.trajectory.window import Window
 
 SCALE = {"pixel": 0.1, "frame_time": 1.0 / 24.0, "length_unit": "um", "time_unit": "s"}
 DEFAULTS = {
     **SCALE, "diameter": 9, "minmass": None, "separation": None, "search_range": None, "memory": 3, "dark": True,
-    "species": 1, "prescribed": None, "edge": 0.0, "edge_window": 41, "overdamped": True, "window": 7, "order": 3,
+    "species": 1, "prescribed": None, "edge": 0.0, "overdamped": True, "window": 7, "order": 3,
     "mass": 1.0, "temperature": 1.0,
 }  # fmt: skip
 
@@ -112,18 +115,6 @@ def test_the_error_of_localisation_is_told_from_the_motion(overdamped):
     seen = random.random((200, 300)) < 0.97
     found = localisation_error(truth + 0.08 * random.standard_normal(truth.shape), seen, overdamped=overdamped)
     assert found == pytest.approx(0.08, rel=0.06)
-
-
-def test_the_error_of_velocities_has_the_spread_that_is_told():
-    random = np.random.default_rng(3)
-    noise = 0.1 * random.standard_normal((400, 200, 2))
-    velocities, known, spread = smooth(noise, np.ones((400, 200), dtype=bool), 7, 3, 0.5)
-    assert known.sum() == 394 * 200
-    inner = velocities[3:-3]
-    for lag in (0, 2, 8):
-        expected = 0.01 * spread[lag] if lag < len(spread) else 0.0
-        found = (inner[: len(inner) - lag] * inner[lag:]).mean()
-        assert found == pytest.approx(expected, abs=0.01 * 0.03 * spread[0])
 
 
 def test_gaps_are_filled_on_a_line_and_marked():
@@ -287,6 +278,42 @@ def test_the_built_in_film_is_tracked_as_it_is(tmp_path):
     assert int((traj.species == 2).sum()) == 4
     assert torch.equal(traj.prescribed, traj.species == 2), "the needle"
     assert torch.bincount(traj.species)[:2].min() > 20
+
+
+def test_the_rim_of_a_test_is_held_and_has_no_holes(tmp_path):
+    random = np.random.default_rng(6)
+    start = np.stack(np.meshgrid(np.arange(0.0, 200.0, 10.0), np.arange(0.0, 160.0, 10.0)), axis=-1).reshape(-1, 2)
+    places = start + np.cumsum(0.4 * random.standard_normal((60, len(start), 2)), axis=0)
+    rows = [(f, k, *places[f, k]) for f in range(60) for k in range(len(start)) if (f, k) != (30, 0)]
+    table = pd.DataFrame(rows, columns=["frame", "particle", "x", "y"])
+    # one of the rim leaves, and one comes
+    table = table[(table["particle"] != 5) | (table["frame"] < 20)]
+    table = table[(table["particle"] != 7) | (table["frame"] > 20)]
+    table.to_csv(tmp_path / "tracks.csv", index=False)
+    system = video(tracks=str(tmp_path / "tracks.csv"), edge=2.5, overdamped=False)
+    system.generate(tmp_path / "out" / "test" / "film_0.h5", begin=0.0, end=1.0, seed=0, complete=True)
+    traj = gm.read_trajectory(tmp_path / "out" / "test" / "film_0.h5")
+    assert traj.num_particles == len(start) - 1
+    assert torch.equal(traj.positions[:, traj.prescribed], traj.positions[:1, traj.prescribed].expand(60, -1, -1))
+    assert float(traj.velocities[:, traj.prescribed].abs().max()) == 0.0
+    assert float(traj.velocities[:, ~traj.prescribed].abs().min(dim=0).values.max()) > 0.0
+    free = traj.positions[0, ~traj.prescribed]
+    assert bool(((free > 1.9) & (free < torch.tensor([17.6, 13.6]))).all())
+
+
+def test_a_rollout_is_looked_at_as_the_film_is():
+    times = 0.1 * torch.arange(60, dtype=torch.float64)
+    truth = moving(
+        torch.ones(60, 8, dtype=torch.bool), metadata={"localisation": {"position": 0.0, "window": 7, "order": 3}}
+    )
+    shaken = 0.01 * torch.randn(60, 8, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    run = gm.Trajectory(truth.positions + shaken, shaken / 0.1, box=Box.free(2), dt=0.1, times=times)
+    seen = filmed(run, truth)
+    assert torch.equal(seen.positions, run.positions)
+    assert np.allclose(seen.velocities, Window(7, 3, 0.1).slopes(run.positions.numpy()))
+    assert films(baseline(dpd_settings(2)), truth)
+    assert not films(baseline(dpd_settings(2)), run), "velocities that are exact"
+    assert not films(baseline(gnn_settings(2)), truth), "it has learned slopes"
 
 
 def train_on_tracers(monkeypatch, folder: Path, *, count: int, frames: int, size: tuple[int, int], steps: int):

@@ -20,7 +20,9 @@ def rdf(
     are counted and normalised by freud (Ramasubramani et al., Comput. Phys. Commun. 254, 107275, 2020).
     In free space pairs are counted by freud, and divided by those expected of as many particles spread
     evenly over the frame's bounding box, edges included (the translation correction of Ohser and
-    Stoyan): N (N-1)/V² · shell volume · isotropic set covariance of the box.
+    Stoyan): N (N-1)/V² · shell volume · isotropic set covariance of the box. A fluid that prescribed particles hold in
+    free space is looked at in a box about its middle, from free particles that are farther from the edge of the box
+    than r (the border method).
 
     Args:
         traj: the trajectory.
@@ -42,6 +44,8 @@ def rdf(
     if bins < 1 or every < 1:
         raise ValueError(f"bins is {bins} and every is {every}; both must be at least 1")
     counter = freud.density.RDF(bins=bins, r_max=r_max, normalization_mode="finite_size")
+    if _is_held(traj):
+        return _rdf_within(traj, bins, r_max, every)
     if traj.box.is_free:
         return _rdf_in_free_space(traj, counter, r_max, every)
     for frame in range(0, len(traj), every):
@@ -53,7 +57,13 @@ def rdf(
 
 
 def largest_radius(traj: Trajectory) -> float:
-    """Half the distance between the closest faces (at any strain); in free space half the first frame's extent."""
+    """Half the distance between the closest faces (at any strain); in free space half the first frame's extent.
+
+    A quarter of that of the middle where prescribed particles hold a fluid in free space.
+    """
+    if _is_held(traj):
+        low, high = _middle(traj)
+        return 0.25 * float((high - low).min())
     if traj.box.is_free:
         return 0.5 * float(np.min(np.ptp(traj.positions[0].double().numpy(), axis=0)))
     times = [0.0]
@@ -74,6 +84,37 @@ def _freud_box(box: Box, time: float) -> freud.box.Box:
 
 def _three_columns(points: np.ndarray) -> np.ndarray:
     return points if points.shape[1] == 3 else np.column_stack([points, np.zeros(len(points))])
+
+
+def _is_held(traj: Trajectory) -> bool:
+    return traj.box.is_free and traj.prescribed is not None and traj.reference is None
+
+
+def _middle(traj: Trajectory) -> tuple[np.ndarray, np.ndarray]:
+    """Two corners ``[D]`` of what has 80 % of the free particles along each axis in the first frame."""
+    places = traj.positions[0, ~traj.prescribed].double().numpy()
+    return tuple(np.quantile(places, [0.1, 0.9], axis=0))
+
+
+def _rdf_within(traj: Trajectory, bins: int, r_max: float, every: int) -> tuple[np.ndarray, np.ndarray]:
+    low, high = _middle(traj)
+    free = ~traj.prescribed.numpy()
+    edges = np.linspace(0.0, r_max, bins + 1)
+    shells = np.diff(edges**2) * np.pi if traj.dimension == 2 else np.diff(edges**3) * 4.0 / 3.0 * np.pi
+    counts, expected = np.zeros(bins), np.zeros(bins)
+    for frame in range(0, len(traj), every):
+        places = traj.positions[frame].double().numpy()
+        depth = np.minimum(places - low, high - places).min(axis=1)
+        inside = depth > 0.0
+        origins = inside & free
+        distances = np.linalg.norm(places[origins, None] - places[None], axis=2)
+        deep = depth[origins, None] >= edges[1:]  # origins of each shell
+        which = np.digitize(distances, edges) - 1
+        near = (which >= 0) & (which < bins) & (distances > 0.0)
+        row, _ = np.nonzero(near)
+        counts += np.bincount(which[near], deep[row, which[near]], minlength=bins)
+        expected += deep.sum(axis=0) * inside.sum() / np.prod(high - low) * shells
+    return 0.5 * (edges[1:] + edges[:-1]), counts / expected
 
 
 def _rdf_in_free_space(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import freud
@@ -17,6 +17,7 @@ from gnn_metriplectic.analysis.conservation import energy_drift, momentum_drift
 from gnn_metriplectic.analysis.curves import Curves, curves
 from gnn_metriplectic.analysis.flow import local_flow
 from gnn_metriplectic.dynamics import Prescribed, forcing_from, simulate
+from gnn_metriplectic.evaluation.camera import filmed, films
 from gnn_metriplectic.evaluation.solids import Mechanics, mechanics
 from gnn_metriplectic.evaluation.stirring import Stirring, stirring
 from gnn_metriplectic.geometry import neighbor_pairs
@@ -99,12 +100,14 @@ def _roll_out(job: Job) -> Outcome:
     torch.set_num_threads(1)
     freud.parallel.set_num_threads(1)
     model, truth = load(job.checkpoint).double(), job.truth
+    seen = films(model, truth)
+    dt = truth.dt if seen else model.dt
     run = simulate(
         model,
         start_of(model, truth),
         box=truth.box,
-        dt=model.dt,
-        steps=int((len(truth) - 1) * truth.dt / model.dt * (1.0 + 1e-9)),
+        dt=dt,
+        steps=int((len(truth) - 1) * truth.dt / dt * (1.0 + 1e-9)),
         integrator=job.integrator,
         seed=job.seed,
         forcing=forcing_from(truth.forcing),
@@ -115,8 +118,12 @@ def _roll_out(job: Job) -> Outcome:
     if model.is_solid and abs(run.dt / truth.dt - 1.0) < 1e-9:
         # the noise of the second true run is that of no other
         answer = mechanics(model, run, truth, job.ground_truth, seed=job.seed + 10_000)
+    rollout = measure(model, run)
+    if seen:
+        run = filmed(run, truth)
+        rollout = replace(rollout, run=run)
     found = [curves(side[int(job.settling * len(side)) :], **job.curves) for side in (truth, run)]
-    return Outcome(measure(model, run), *found, answer, stirring(model, run, truth))
+    return Outcome(rollout, *found, answer, stirring(model, run, truth))
 
 
 @torch.no_grad()

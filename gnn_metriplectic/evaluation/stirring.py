@@ -13,7 +13,7 @@ from gnn_metriplectic.models import ParticleModel, State
 from gnn_metriplectic.trajectory import Trajectory
 
 # of the flow profile, in units of the cutoff
-BINS = np.linspace(0.0, 3.0, 10)
+BINS = np.linspace(0.0, 3.0, 7)
 # starts of the intervals of D²_min
 STARTS = 6
 
@@ -48,13 +48,15 @@ def stirring(model: ParticleModel, run: Trajectory, truth: Trajectory) -> Stirri
     edges = BINS * model.cutoff
     flow, place, rearranged, scores = {}, {}, {}, {}
     free = ~truth.prescribed.numpy()
+    moving = free | drive.mask  # a rim that is held is no neighbour
     for side, traj in (("truth", truth), ("model", run)):
         flow[side] = np.abs(flow_profile(traj, drive, edges))
         step = min(round(1.0 / (drive.frequency * traj.dt)), len(traj) - 1)
         means, links = [], []
         for start in np.unique(np.linspace(0, len(traj) - 1 - step, STARTS).astype(int)).tolist():
             before, after = (traj.positions[f].double().numpy() for f in (start, start + step))
-            found = d2min(before, after, model.cutoff)
+            found = np.full(len(free), np.nan)
+            found[moving] = d2min(before[moving], after[moving], model.cutoff)
             means.append(np.nanmean(found[free]))
             if model.has_entropy:
                 state = State.from_frame(traj, start, model, encode=side == "truth")

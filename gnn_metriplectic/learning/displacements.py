@@ -15,6 +15,7 @@ from gnn_metriplectic.geometry import Pairs
 from gnn_metriplectic.models import MetriplecticModel, State
 from gnn_metriplectic.models.particles import Configuration
 from gnn_metriplectic.terms.friction import HEAT
+from gnn_metriplectic.trajectory.window import Sight
 
 
 def overdamped_residual(
@@ -25,7 +26,7 @@ def overdamped_residual(
     dt: float,
     acceleration: Tensor | float,
     prescribed: Tensor | None,
-    noise: Tensor | float,
+    sight: Sight,
     entropy_noise: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor, Pairs]:
     """Residual, covariance, ln |d residual / d (v', S')| and pairs, where ``end`` has velocities (r' - r) / dt."""
@@ -40,7 +41,7 @@ def overdamped_residual(
     flow = dissipative.heat_flow()
     energy = thermo_end.energy - thermo.energy - dt * (pairs.total_of_ends(flow, -flow) + solvent.heat_flow())
 
-    spread = dt * solvent.momentum_variance() + noise * (dt * friction) ** 2
+    spread = dt * solvent.momentum_variance() + sight.noise * (dt * friction) ** 2
     conducted = 2.0 * model.k_B * pairs.total(dissipative.friction.squared[:, HEAT])
     heat = dt * (conducted + solvent.energy_variance()) + entropy_noise * thermo.temperature**2
     variance = torch.cat([spread.unsqueeze(1).expand_as(impulse), heat.unsqueeze(1)], dim=1)

@@ -21,6 +21,7 @@ from gnn_metriplectic.learning.transitions import pairs_of
 from gnn_metriplectic.models import GraphNetwork, MetriplecticModel, ParticleModel, State, build_model
 from gnn_metriplectic.models.particles import Configuration
 from gnn_metriplectic.terms.entropy import negentropy
+from gnn_metriplectic.trajectory.window import EXACT, Sight
 
 CHECKPOINT_FORMAT = 3
 # weight of the negentropy of S; one makes the loss the information about the future, and more keeps S near the
@@ -31,8 +32,9 @@ RECENT = 20_000
 # share of the steps in which the likelihood gains its weight
 TIES_FIRST = 0.075
 # spread of random numbers that blur the encoded entropies of solids, an error that the likelihood knows of: their
-# neighbourhoods are frozen, and an entropy that tells them apart and never changes would raise it without bound
-BLUR = 0.3
+# neighbourhoods are frozen, and an entropy that tells them apart and never changes would raise it without bound. Those
+# of particles with inertia in a liquid nearly are; there it is less, as forces at a blurred entropy are a noise
+BLUR, BLUR_IN_LIQUID = 0.3, 0.1
 
 
 class MetriplecticModule(lightning.LightningModule):
@@ -113,8 +115,8 @@ class MetriplecticModule(lightning.LightningModule):
             self.hparams.model["dt"],
             acceleration=batch.acceleration,
             prescribed=batch.prescribed if "prescribed" in batch else None,
-            noise=batch.velocity_noise[batch.batch] if "velocity_noise" in batch else 0.0,
-            entropy_noise=2.0 * BLUR**2 if self._is_blurred else 0.0,
+            sight=Sight(*batch.sight[batch.batch].T) if "sight" in batch else EXACT,
+            entropy_noise=2.0 * self._blur**2,
             integrator=self.hparams.integrator,
         )
         moments = self._moments(batch, before, entropy, species, mean)
@@ -184,14 +186,18 @@ class MetriplecticModule(lightning.LightningModule):
             entropy = encoder.standardise(raw, counted, mean)
         else:
             entropy = encoder.standardise(raw)
-        if self._is_blurred:
-            entropy = entropy + BLUR * self._random(entropy)
+        if self._blur:
+            entropy = entropy + self._blur * self._random(entropy)
         return entropy.chunk(2)
 
     @property
-    def _is_blurred(self) -> bool:
-        """Whether entropies are those of an encoder that sees frozen neighbourhoods."""
-        return self.model.has_entropy and self.model.encoder is not None and self.model.is_solid
+    def _blur(self) -> float:
+        """Spread of what is added to the entropies of an encoder that sees frozen neighbourhoods."""
+        if not self.model.has_entropy or self.model.encoder is None:
+            return 0.0
+        if self.model.is_solid:
+            return BLUR
+        return BLUR_IN_LIQUID if self.model.has_solvent and not self.model.is_overdamped else 0.0
 
     def _disturbed(self, velocities: Tensor) -> Tensor:
         """Velocities with the noise in which a graph network is trained, both ``[N, D]``."""

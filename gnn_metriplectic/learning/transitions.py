@@ -16,6 +16,7 @@ from gnn_metriplectic.dynamics import forcing_from
 from gnn_metriplectic.geometry import Bonds, Pairs, Reference, transition_pairs
 from gnn_metriplectic.learning.patches import Patch, patch, patch_grid
 from gnn_metriplectic.trajectory import Trajectory, warn_if_torn
+from gnn_metriplectic.trajectory.window import EXACT, Sight, window_of
 
 # graphs that are kept once made, so that their neighbours are not searched again
 KEPT_BYTES = 1 << 30
@@ -39,9 +40,9 @@ class TransitionDataset(Dataset):
     ``[B, D]``, and ``reach``.
 
     Of tracks that come and go an item has the particles seen at both times, and those within the cutoff of one that is
-    not (or of the edge of the view) are not active. Measured positions also have ``velocity_noise``, the variance of
-    the error of a component of ``next_vel - vel``, from ``metadata["localisation"]``: ``position``, the
-    standard deviation of a coordinate, and ``velocity``, the autocovariance of a component's error, by lag in frames.
+    not (or of the edge of the view) are not active. Measured positions also have ``sight`` ``[1, 4]``, how their
+    velocities were seen (`Sight`), from ``metadata["localisation"]``: ``position``, the standard deviation of a
+    coordinate, and ``window`` and ``order`` of the slopes that are the velocities.
 
     Args:
         trajectories: at least one.
@@ -176,7 +177,7 @@ class TransitionDataset(Dataset):
             shift = torch.zeros_like(pairs.displacement) if pairs.velocity_shift is None else pairs.velocity_shift
             data.velocity_shift = shift.to(self.dtype)
         if self.measured:
-            data.velocity_noise = torch.tensor([self._noise(traj)], dtype=self.dtype)
+            data.sight = torch.tensor([self._sight(traj)], dtype=self.dtype)
         if self.driven:
             none = torch.zeros(traj.num_particles, dtype=torch.bool)
             data.prescribed = (none if traj.prescribed is None else traj.prescribed)[members]
@@ -200,13 +201,13 @@ class TransitionDataset(Dataset):
         free = both if traj.prescribed is None else both & ~traj.prescribed
         return bool((free & self._surrounded(traj, frame, *places)).any())
 
-    def _noise(self, traj: Trajectory) -> float:
-        """Variance of the error of a component of a change of velocity."""
-        error = (traj.metadata or {}).get("localisation", {"position": 0.0, "velocity": [0.0]})
+    def _sight(self, traj: Trajectory) -> Sight:
+        """How the velocities (or displacements) of a transition were seen."""
+        error = (traj.metadata or {}).get("localisation", {}).get("position", 0.0)
         if self.overdamped:
-            return 2.0 * (error["position"] / self.dt) ** 2
-        memory = error["velocity"]  # those of velocities from windows that overlap are not independent
-        return 2.0 * (memory[0] - (memory[self.lag] if self.lag < len(memory) else 0.0))
+            return Sight(noise=2.0 * (error / self.dt) ** 2)
+        window = window_of(traj.metadata, traj.dt)
+        return EXACT if window is None else window.sight(self.lag, error)
 
     def _surrounded(self, traj: Trajectory, frame: int, pos: Tensor, next_pos: Tensor) -> Tensor:
         """Whether all that a particle can feel was seen at both times, ``[N]`` bool."""

@@ -17,9 +17,10 @@ from gnn_metriplectic.geometry import Box
 from gnn_metriplectic.systems.video.film import read_film
 from gnn_metriplectic.systems.video.locate import Locating, link, locate
 from gnn_metriplectic.systems.video.picture import draw_tracking
-from gnn_metriplectic.systems.video.tracks import fill, localisation_error, median_of, read_tracks, smooth, tell_species
+from gnn_metriplectic.systems.video.tracks import fill, localisation_error, median_of, read_tracks, tell_species
 from gnn_metriplectic.trajectory import Trajectory, write_trajectory
 from gnn_metriplectic.trajectory.checks import check_positive
+from gnn_metriplectic.trajectory.window import Window
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,7 @@ class VideoSystem:
         diameter, minmass, separation, search_range, memory, dark: of the tracking, see `Locating`.
         species: number of sizes to tell apart.
         prescribed: the species whose motion is imposed, such as a needle's, or None.
-        edge: particles of a test within this length of the edge of the view follow their tracks.
-        edge_window: frames over which these are smoothed: their thermal motion, which does not answer to that of a
-            model, would heat it.
+        edge: particles of a test that are within this length of the edge of the view at first are held where they are.
         overdamped: whether frames do not resolve inertia.
         window, order: frames and degree of the polynomials whose slopes are the velocities.
         mass: of a particle, or of each species.
@@ -59,7 +58,6 @@ class VideoSystem:
     species: int
     prescribed: int | None
     edge: float
-    edge_window: int
     overdamped: bool
     window: int
     order: int
@@ -174,6 +172,8 @@ class VideoSystem:
                 "give a longer film"
             )
         positions, seen, numbers, alive = fill(table, first, last, 2 if self.overdamped else window)
+        positions, view, error = (self.pixel * np.array(x) for x in (positions, record["view"], record["error"]))
+        rim = np.zeros(len(numbers), dtype=bool)
         if complete:
             whole = alive[[0, -1]].all(axis=0)
             if whole.sum() < 2:
@@ -181,9 +181,11 @@ class VideoSystem:
                     f"{int(whole.sum())} tracks last from frame {first} to {last}: take a shorter test (system.test), "
                     "a larger memory, or a larger search_range"
                 )
-            positions, seen, numbers = positions[:, whole], seen[:, whole], numbers[whole]
-        velocities, known, spread = smooth(positions, seen, window, order, self.frame_time)
-        positions, velocities, error = (self.pixel * x for x in (positions, velocities, record["error"]))
+            rim = alive[0] & (np.minimum(positions[0] - view[0], view[1] - positions[0]).min(axis=1) < self.edge)
+            kept = whole | rim
+            positions, seen, numbers, rim = positions[:, kept], seen[:, kept], numbers[kept], rim[kept]
+        fit = Window(window, order, self.frame_time)
+        velocities = fit.slopes(positions)
         kinds = None
         if self.species > 1:
             name = "mass" if "mass" in table else "size"
@@ -193,27 +195,16 @@ class VideoSystem:
         prescribed = np.zeros(len(numbers), dtype=bool)
         if self.prescribed is not None:
             prescribed |= kinds == self.prescribed
-        view = self.pixel * np.array(record["view"])
-        if complete and self.edge > 0:
-            near = np.minimum(positions[0] - view[0], view[1] - positions[0]).min(axis=1) < self.edge
-            near &= ~prescribed
-            if near.any():
-                if last - first < self.edge_window:
-                    raise ValueError(
-                        f"edge_window is {self.edge_window} frames and the test has {last - first}: take a smaller one"
-                    )
-                whole = np.ones_like(seen[:, near])
-                positions[:, near], velocities[:, near] = (
-                    smooth(positions[:, near], whole, self.edge_window, order, self.frame_time, slope=slope)[0]
-                    for slope in (0, 1)
-                )
-            prescribed |= near
+        # it does no work, and what it surrounds has the averages of the film whatever snapshot it is
+        rim &= ~prescribed
+        positions[:, rim], velocities[:, rim] = positions[0, rim], 0.0
+        prescribed |= rim
         metadata: dict[str, Any] = {
             "system": "video",
             "settings": asdict(self),
             "tracking": record,
             "first_frame": first,
-            "localisation": {"position": error, "velocity": [error**2 * x for x in spread]},
+            "localisation": {"position": error, "window": window, "order": order},
         }
         if self.temperature is not None:
             metadata["temperature"] = self.temperature
@@ -227,7 +218,7 @@ class VideoSystem:
             species=kinds,
             units={"length": self.length_unit, "time": self.time_unit},
             prescribed=prescribed if prescribed.any() else None,
-            present=None if complete else (seen if self.overdamped else known),
+            present=None if complete else (seen if self.overdamped else fit.whole(seen)),
             view=None if complete else view,
             metadata=metadata,
         )

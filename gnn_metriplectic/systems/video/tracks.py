@@ -154,32 +154,6 @@ def localisation_error(positions: np.ndarray, seen: np.ndarray, *, overdamped: b
     return float(max(variance, 0.0) ** 0.5)
 
 
-def smooth(
-    positions: np.ndarray, seen: np.ndarray, window: int, order: int, dt: float, *, slope: int = 1
-) -> tuple[np.ndarray, np.ndarray, list[float]]:
-    """Velocities by fits of polynomials to sightings in a sliding window (Savitzky and Golay).
-
-    Args:
-        positions, seen: ``[T, N, 2]`` and ``[T, N]``.
-        window, order: odd number of frames, and degree.
-        dt: time between frames.
-        slope: 0 for smooth positions in place of velocities.
-
-    Returns:
-        velocities ``[T, N, 2]``; whether all the window was seen ``[T, N]``; and the autocovariance at lags from 0
-        frames of the velocity's error, for positions with independent errors of variance 1.
-    """
-    from scipy.signal import savgol_coeffs, savgol_filter
-
-    velocities = savgol_filter(positions, window, order, deriv=slope, delta=dt, axis=0, mode="interp")
-    half = window // 2
-    known = np.zeros_like(seen)
-    known[half : len(seen) - half] = np.lib.stride_tricks.sliding_window_view(seen, window, axis=0).all(axis=-1)
-    weights = savgol_coeffs(window, order, deriv=slope, delta=dt)
-    spread = np.correlate(weights, weights, mode="full")[window - 1 :]
-    return velocities, known, spread.tolist()
-
-
 def median_of(table: pd.DataFrame, numbers: Sequence[int], name: str) -> np.ndarray:
     """Median of a column over each track, ``[N]``."""
     return table.groupby("particle")[name].median().loc[list(numbers)].to_numpy()
