@@ -127,6 +127,7 @@ class VideoSystem:
             locating = self.locating(frame)
             # how long a film is, its end tells
             spots = locate(read_film(self.film), locating, lambda n: advance(n / (n + 500.0), f"tracking frame {n}"))
+            advance(1.0, "linking")
             table = link(spots, locating)
             # spots are only found where all of them is in the picture
             rim = locating.diameter // 2
