@@ -18,7 +18,7 @@ from gnn_metriplectic.trajectory.window import EXACT, Sight, Window
 SPACING, ERROR, FRICTION, STIFFNESS = 0.02, 0.003, 2.5, 124.0
 
 
-def seen(stiffness: float, window: Window | None, lag: int) -> np.ndarray:
+def seen(stiffness: float, window: Window | None, lag: int, error: float = ERROR) -> np.ndarray:
     """Exact covariance of (u, u', r, r') of a mass 1 on a spring in a liquid of k_B T = 1; windows see errors, too."""
     rates, spread = np.array([[0.0, 1.0], [-stiffness, -FRICTION]]), np.diag([1.0 / stiffness, 1.0])
     if window is None:
@@ -33,7 +33,7 @@ def seen(stiffness: float, window: Window | None, lag: int) -> np.ndarray:
     rows = np.zeros((4, len(frames)))
     rows[0, : window.frames] = rows[1, lag : lag + window.frames] = window._weights
     rows[2, half] = rows[3, half + lag] = 1.0
-    return rows @ (memory[apart] + ERROR**2 * np.eye(len(frames))) @ rows.T
+    return rows @ (memory[apart] + error**2 * np.eye(len(frames))) @ rows.T
 
 
 def test_smooth_motion_is_seen_as_it_is_and_errors_have_the_spread_that_is_told():
@@ -59,13 +59,15 @@ def test_delays_are_those_of_the_integral(window):
     assert window.delay(9) == pytest.approx(9 * SPACING), "far apart a window takes nothing off"
 
 
-@pytest.mark.parametrize("lag", [2, 7])
-@pytest.mark.parametrize("known", [True, False])
-def test_free_particles_of_a_film_tell_friction_and_temperature(lag, known):
-    window = Window(7, 3, SPACING)
+@pytest.mark.parametrize(
+    ("frames", "lag", "error", "known"),
+    [(7, 2, ERROR, True), (7, 2, ERROR, False), (7, 7, ERROR, True), (7, 7, ERROR, False), (5, 2, 0.01, True)],
+)
+def test_free_particles_of_a_film_tell_friction_and_temperature(frames, lag, error, known):
+    window = Window(frames, 3, SPACING)
     draws = np.linalg.qr(np.random.default_rng(0).standard_normal((4000, 2)))[0] * 4000**0.5  # of covariance 1
-    draws = torch.from_numpy(draws @ np.linalg.cholesky(seen(1e-4, window, lag)[:2, :2]).T)
-    sight = window.sight(lag, ERROR) if known else Sight(noise=window.sight(lag, ERROR).noise)
+    draws = torch.from_numpy(draws @ np.linalg.cholesky(seen(1e-4, window, lag, error)[:2, :2]).T)
+    sight = window.sight(lag, error) if known else Sight(noise=window.sight(lag, error).noise)
     settings = {**dpd_settings(2), "solvent": "inertial", "dt": lag * SPACING}
     model = build_model(**settings).double().requires_grad_(False)
     found = [model.bath.log_friction, model.bath.log_temperature]
@@ -98,8 +100,11 @@ def fitted(covariance: np.ndarray, lag: int, sight: Sight, *, answers: bool) -> 
 
     def loss(logs: np.ndarray) -> float:
         spring, friction, temperature = np.exp(logs)
-        variance = 2.0 * sight.share * friction * temperature + sight.noise / dt
-        drag = 0.5 * dt * variance / (temperature / (1.0 + sight.memory * friction) + sight.error)
+        unseen = 1.0 + sight.memory * friction
+        clean, step = temperature / unseen, 0.5 * dt * sight.share * friction * unseen
+        kept = (clean * (1.0 - step) / (1.0 + step) + sight.error - 0.5 * sight.noise) / (clean + sight.error)
+        drag = 2.0 * (1.0 - kept) / (1.0 + kept)
+        variance = 2.0 * drag / dt * (clean + sight.error)
         row, answer = np.array([1.0, drag, spring]), 0.25 * spring * STIFFNESS * dt**2 if answers else 0.0
         residual = row @ moments @ row / (variance * dt) + np.log(variance * dt)
         return 0.5 * residual - np.log(1.0 + 0.5 * drag + answer)

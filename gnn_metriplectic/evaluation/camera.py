@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import torch
 
 from gnn_metriplectic.models import MetriplecticModel, ParticleModel
@@ -20,9 +21,17 @@ def films(model: ParticleModel, truth: Trajectory) -> bool:
     return isinstance(model, MetriplecticModel) and not model.is_overdamped and not exact
 
 
-def filmed(run: Trajectory, truth: Trajectory) -> Trajectory:
-    """``run``, whose frames are those of the film ``truth``, with velocities that are slopes as those of the film."""
+def filmed(run: Trajectory, truth: Trajectory, *, seed: int) -> Trajectory:
+    """``run``, whose frames are those of the film ``truth``, with velocities that are slopes as those of the film.
+
+    They are slopes of places with errors as large as those of the film (drawn from ``seed``); the places themselves
+    stay without.
+    """
     seen = copy.copy(run)
     window = window_of(truth.metadata, truth.dt)
-    seen.velocities = torch.from_numpy(window.slopes(run.positions.double().numpy())).to(run.velocities)
+    places, random = run.positions.double().numpy(), np.random.default_rng(seed)
+    errors = truth.metadata["localisation"]["position"] * random.standard_normal(places.shape)
+    if run.prescribed is not None:  # on their tracks, which have errors already
+        errors[:, run.prescribed.numpy()] = 0.0
+    seen.velocities = torch.from_numpy(window.slopes(places + errors)).to(run.velocities)
     return seen

@@ -120,7 +120,7 @@ def _roll_out(job: Job) -> Outcome:
         answer = mechanics(model, run, truth, job.ground_truth, seed=job.seed + 10_000)
     rollout = measure(model, run)
     if seen:
-        run = filmed(run, truth)
+        run = filmed(run, truth, seed=job.seed)
         rollout = replace(rollout, run=run)
     found = [curves(side[int(job.settling * len(side)) :], **job.curves) for side in (truth, run)]
     return Outcome(rollout, *found, answer, stirring(model, run, truth))

@@ -42,6 +42,11 @@ def one_body_as_seen(
         friction, temperature = torch.zeros_like(mass), dissipative.k_B * dissipative.thermo.temperature
     else:
         friction, temperature = solvent.friction, solvent.temperature
-    variance = 2.0 * sight.share * friction * temperature + sight.noise * mass**2 / dt
-    seen = temperature / (1.0 + sight.memory * friction / mass) + sight.error * mass
-    return 0.5 * variance / seen, variance
+    damping, unseen = friction / mass, 1.0 + sight.memory * friction / mass
+    clean = temperature / (mass * unseen)  # of a component of a velocity, without its error
+    seen = clean + sight.error
+    # what one velocity tells of the next: of its motion by a step of the midpoint rule, and of its error
+    step = 0.5 * dt * sight.share * damping * unseen
+    kept = (clean * (1.0 - step) / (1.0 + step) + sight.error - 0.5 * sight.noise) / seen
+    drag = 2.0 * mass / dt * (1.0 - kept) / (1.0 + kept)
+    return drag, 2.0 * drag * mass * seen

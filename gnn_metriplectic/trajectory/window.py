@@ -106,6 +106,14 @@ class Window:
 
 
 def window_of(metadata: dict[str, Any] | None, dt: float) -> Window | None:
-    """The window of a trajectory's velocities from its ``metadata``; None where they are exact."""
-    known = (metadata or {}).get("localisation", {})
-    return Window(known["window"], known["order"], dt) if "window" in known else None
+    """The window of a trajectory's velocities from its ``metadata``; None where they are exact.
+
+    Raises:
+        ValueError: errors of positions without the window of the velocities.
+    """
+    known = (metadata or {}).get("localisation")
+    if known is None:
+        return None
+    if not {"window", "order"} <= known.keys():
+        raise ValueError(f"localisation tells {sorted(known)} and no window and order: generate this film's data anew")
+    return Window(known["window"], known["order"], dt)

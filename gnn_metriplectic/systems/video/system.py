@@ -74,6 +74,8 @@ class VideoSystem:
             check_positive(f"{name} (the scale of the film)", getattr(self, name))
         if self.window % 2 == 0 or not 0 < self.order < self.window:
             raise ValueError(f"window is {self.window} and order {self.order}; window must be odd, and above the order")
+        if not self.overdamped and self.order < 3:
+            raise ValueError(f"order is {self.order}; slopes of parabolas lose what forces do: give 3 or more")
         if self.prescribed is not None and not 0 <= self.prescribed < self.species:
             raise ValueError(f"prescribed is species {self.prescribed} of {self.species}, numbered from 0")
 
