@@ -24,8 +24,8 @@ Velocities that are slopes of a film show friction and noise less than they act,
 (`trajectory.window`): G and ζ have a share of their size in η, and the solvent's are those that the errors leave seen.
 Errors of displacements and of entropies that were read off neighbours add their variance. And where the map has r'
 before the noise of its step, a film has r' = r + ½ dt (v + v') and what is left: f(r') answers to v', and
--¼ dt² ∂f_i/∂r_i stands beside the friction in the determinant. Without it forces come out 3 % soft, friction 3 % large
-and T_s 5 % low where dt² f'/m = 0.2 (tests/test_window.py).
+-¼ dt² ∂f_i/∂r_i stands beside the friction in the determinant. Without it forces come out 3 % soft, friction 8 % large
+and T_s 4 % low where dt² f'/m = 0.2 (exact velocities, tests/test_window.py).
 
 For one moving particle the density is exact, and for the momenta of two; among more it leaves out how the partners
 answer one another, of second order in γ dt. With γ dt = 0.4 and 3 or 15 partners the friction is found within the

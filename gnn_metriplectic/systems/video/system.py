@@ -198,7 +198,7 @@ class VideoSystem:
         prescribed = np.zeros(len(numbers), dtype=bool)
         if self.prescribed is not None:
             prescribed |= kinds == self.prescribed
-        # it does no work, and what it surrounds has the averages of the film whatever snapshot it is
+        # it does no work, and over snapshots what it surrounds has the static averages of the film
         rim &= ~prescribed
         positions[:, rim], velocities[:, rim] = positions[0, rim], 0.0
         prescribed |= rim
