@@ -184,6 +184,24 @@ def test_evaluate_scores_a_checkpoint_into_a_folder_of_its_own(trained, tmp_path
     assert "rest" in capsys.readouterr().out
 
 
+def test_without_a_system_evaluation_and_rollouts_have_that_of_the_training(trained, tmp_path, monkeypatch):
+    given = f"checkpoint={trained / 'run' / 'best.ckpt'}", f"data={trained / 'data'}"
+    run_command(monkeypatch, tmp_path, "evaluate", *given, "out=scores")
+    scores = json.loads((tmp_path / "scores" / "metrics.json").read_text())["scores"]
+    assert scores.keys() == SCENARIOS
+    run_command(monkeypatch, tmp_path, "simulate", *given, "steps=2", "out=run.h5")
+    assert gm.read_trajectory(tmp_path / "run.h5").num_particles == 60
+    assert {p.name for p in tmp_path.iterdir()} == {"scores", "run.h5"}, "no other data was made"
+
+
+def test_scores_of_another_system_do_not_replace_those_of_the_training(trained):
+    from gnn_metriplectic.commands.evaluate import _folder_of
+
+    run = trained / "run"
+    assert _folder_of("ideal_gas", run / "best.ckpt") == run
+    assert _folder_of("ideal_gas_transfer", run / "best.ckpt") == run / "ideal_gas_transfer"
+
+
 def test_scores_name_the_seed_of_their_rollouts(trained, tmp_path, monkeypatch):
     monkeypatch.setattr("gnn_metriplectic.evaluation.rollouts.ProcessPoolExecutor", SerialPool)
     truths = {"rest": [gm.read_trajectory(trained / "data" / "test" / "rest_0.h5")]}

@@ -46,6 +46,22 @@ def plain(config: Any) -> Any:
     return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
 
 
+def of_training(config: DictConfig) -> DictConfig:
+    """``config`` with the system, and its data, that the checkpoint was trained on, unless others were chosen.
+
+    A training keeps its configuration beside its checkpoints.
+    """
+    record = None if config.checkpoint is None else Path(config.checkpoint).with_name("config.yaml")
+    chosen = [word.lstrip("+~").split("=")[0].split(".")[0] for word in HydraConfig.get().overrides.task]
+    if record is not None and record.is_file() and "system" not in chosen:
+        trained = OmegaConf.load(record)
+        config = config.copy()
+        config.system = trained.system
+        for name in {"data", "data_seed"} - set(chosen):
+            config[name] = trained[name]
+    return config
+
+
 def output_folder(config: DictConfig) -> Path:
     """``out``, or in a multirun the folder of the job."""
     hydra_config = HydraConfig.get()

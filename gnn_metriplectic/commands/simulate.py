@@ -12,7 +12,7 @@ import sys
 import torch
 from omegaconf import DictConfig
 
-from gnn_metriplectic.commands.cli import command, plain
+from gnn_metriplectic.commands.cli import command, of_training, plain
 from gnn_metriplectic.dynamics import Prescribed, forcing_from, simulate
 from gnn_metriplectic.learning import load, read_checkpoint
 from gnn_metriplectic.models import State, read_tables
@@ -46,6 +46,7 @@ def run(config: DictConfig) -> None:
     if config.checkpoint is None and config.start is None:
         raise ValueError("model.json has no encoder: give a start=... that holds entropies, or the checkpoint=... too")
     if config.start is None:
+        config = of_training(config)
         data = ensure_dataset(plain(config.system), config.data, seed=config.data_seed)
         test = read_split(data, "test")
         if config.scenario is not None and config.scenario not in test:
