@@ -100,6 +100,12 @@ class TransitionDataset(Dataset):
         self.dt = lag * first.dt
         self.sheared = any(t.box.shear_rate for t in trajectories)
         self.measured = any("localisation" in (t.metadata or {}) for t in trajectories)
+        windows = [] if overdamped else [window_of(t.metadata, t.dt) for t in trajectories]
+        if any(window is not None and window.degree < 3 for window in windows):
+            raise ValueError(
+                "the velocities of this film are differences of positions, as it was tracked without inertia: give "
+                "model.solvent=overdamped, or overdamped=false (and other data=...) where its frames resolve inertia"
+            )
         self.driven = any(t.prescribed is not None for t in trajectories)
         self.solid = first.reference is not None
         self.forcings = [forcing_from(t.forcing) for t in trajectories]
