@@ -38,7 +38,7 @@ def rdf(
     """
     limit = largest_radius(traj)
     r_max = limit if r_max is None else float(r_max)
-    ceiling = 2 * limit if traj.box.is_free and not _is_held(traj) else limit * (1 + 1e-9)
+    ceiling = 2 * limit if traj.box.is_free else limit * (1 + 1e-9)
     if not 0 < r_max <= ceiling:
         raise ValueError(f"r_max is {r_max:g}; it must be positive and at most {ceiling:g} in this box")
     if bins < 1 or every < 1:
@@ -114,6 +114,10 @@ def _rdf_within(traj: Trajectory, bins: int, r_max: float, every: int) -> tuple[
         row, _ = np.nonzero(near)
         counts += np.bincount(which[near], deep[row, which[near]], minlength=bins)
         expected += deep.sum(axis=0) * (inside.sum() - 1) / np.prod(high - low) * shells
+    if not expected.all():
+        raise ValueError(
+            f"r_max is {r_max:g}; no free particle is as far from the edge of the middle: take a smaller one"
+        )
     return 0.5 * (edges[1:] + edges[:-1]), counts / expected
 
 
