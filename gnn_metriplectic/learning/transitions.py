@@ -294,8 +294,11 @@ def _check_solid(number: int, traj: Trajectory, first: Trajectory, cutoff: float
 
 
 def particle_volume(traj: Trajectory, pairs: Pairs, cutoff: float) -> float:
-    """Volume of the box over N; in free space, of the ball of the cutoff over the particles in it."""
+    """Volume of the box over N; in free space, of the ball of the cutoff over the particles in it.
+
+    Of tracks that come and go N are those of the pairs, not all that were ever seen.
+    """
     if not traj.box.is_free:
         return traj.box.volume / traj.num_particles
     ball = {2: torch.pi, 3: 4.0 * torch.pi / 3.0}[traj.dimension] * cutoff**traj.dimension
-    return ball / (1.0 + 2.0 * int((pairs.distance < cutoff).sum()) / traj.num_particles)
+    return ball / (1.0 + 2.0 * int((pairs.distance < cutoff).sum()) / pairs.num_particles)
