@@ -158,6 +158,16 @@ def test_transitions_have_the_particles_of_both_frames_and_learn_from_those_with
     assert bool(dataset[1].active.all())
 
 
+def test_the_volume_of_a_particle_does_not_count_tracks_that_are_over():
+    present = torch.ones(4, 8, dtype=torch.bool)
+    few = TransitionDataset([moving(present[:, :4])], cutoff=1.5, lag=1)
+    present[:2, 4:] = False
+    present[2:, :4] = False  # of eight tracks four are seen at a time
+    many = TransitionDataset([moving(present)], cutoff=1.5, lag=1)
+    assert len(many) == 2
+    assert float(many[0].particle_volume) == float(few[0].particle_volume)
+
+
 def test_beyond_the_view_there_may_be_particles():
     present = torch.ones(2, 8, dtype=torch.bool)
     view = [[0.0, -9.0], [7.0, 9.0]]
