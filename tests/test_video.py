@@ -168,6 +168,20 @@ def test_the_volume_of_a_particle_does_not_count_tracks_that_are_over():
     assert float(many[0].particle_volume) == float(few[0].particle_volume)
 
 
+@pytest.mark.parametrize(
+    ("localisation", "said"),
+    [
+        ({"position": 0.0, "window": 3, "order": 1}, "model.solvent=overdamped"),
+        ({"position": 0.0, "velocity": [0.0]}, "generate this film's data anew"),
+    ],
+)
+def test_a_film_whose_velocities_mean_nothing_is_not_learned_with_inertia(localisation, said):
+    film = moving(torch.ones(4, 8, dtype=torch.bool), metadata={"localisation": localisation})
+    with pytest.raises(ValueError, match=said):
+        TransitionDataset([film], cutoff=1.5, lag=1)
+    TransitionDataset([film], cutoff=1.5, lag=1, overdamped=True)
+
+
 def test_beyond_the_view_there_may_be_particles():
     present = torch.ones(2, 8, dtype=torch.bool)
     view = [[0.0, -9.0], [7.0, 9.0]]

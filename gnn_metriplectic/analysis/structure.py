@@ -34,7 +34,7 @@ def rdf(
         ``(r, g)``, each ``[bins]``: bin centres in units of length, and g(r).
 
     Raises:
-        ValueError: if ``r_max`` is not positive or is over half the box.
+        ValueError: if ``r_max`` is not positive, is over half the box, or reaches beyond what is known of a held fluid.
     """
     limit = largest_radius(traj)
     r_max = limit if r_max is None else float(r_max)
@@ -43,9 +43,9 @@ def rdf(
         raise ValueError(f"r_max is {r_max:g}; it must be positive and at most {ceiling:g} in this box")
     if bins < 1 or every < 1:
         raise ValueError(f"bins is {bins} and every is {every}; both must be at least 1")
-    counter = freud.density.RDF(bins=bins, r_max=r_max, normalization_mode="finite_size")
     if _is_held(traj):
         return _rdf_within(traj, bins, r_max, every)
+    counter = freud.density.RDF(bins=bins, r_max=r_max, normalization_mode="finite_size")
     if traj.box.is_free:
         return _rdf_in_free_space(traj, counter, r_max, every)
     for frame in range(0, len(traj), every):

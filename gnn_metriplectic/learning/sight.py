@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gnn_metriplectic.brackets import BathBracket, DissipativeBracket
-from gnn_metriplectic.trajectory.window import Sight
+from gnn_metriplectic.trajectory.window import EXACT, Sight
 
 
 def pairs_as_seen(dissipative: DissipativeBracket, sight: Sight) -> DissipativeBracket:
@@ -38,6 +38,8 @@ def one_body_as_seen(
         ``[N]`` each.
     """
     mass = dissipative.mass
+    if solvent is None and sight is EXACT:
+        return torch.zeros_like(mass), torch.zeros_like(mass)
     if solvent is None:
         friction, temperature = torch.zeros_like(mass), dissipative.k_B * dissipative.thermo.temperature
     else:

@@ -100,12 +100,7 @@ class TransitionDataset(Dataset):
         self.dt = lag * first.dt
         self.sheared = any(t.box.shear_rate for t in trajectories)
         self.measured = any("localisation" in (t.metadata or {}) for t in trajectories)
-        windows = [] if overdamped else [window_of(t.metadata, t.dt) for t in trajectories]
-        if any(window is not None and window.degree < 3 for window in windows):
-            raise ValueError(
-                "the velocities of this film are differences of positions, as it was tracked without inertia: give "
-                "model.solvent=overdamped, or overdamped=false (and other data=...) where its frames resolve inertia"
-            )
+        self.sights = [_sight(t, lag, overdamped) for t in trajectories]
         self.driven = any(t.prescribed is not None for t in trajectories)
         self.solid = first.reference is not None
         self.forcings = [forcing_from(t.forcing) for t in trajectories]
@@ -183,7 +178,7 @@ class TransitionDataset(Dataset):
             shift = torch.zeros_like(pairs.displacement) if pairs.velocity_shift is None else pairs.velocity_shift
             data.velocity_shift = shift.to(self.dtype)
         if self.measured:
-            data.sight = torch.tensor([self._sight(traj)], dtype=self.dtype)
+            data.sight = torch.tensor([self.sights[number]], dtype=self.dtype)
         if self.driven:
             none = torch.zeros(traj.num_particles, dtype=torch.bool)
             data.prescribed = (none if traj.prescribed is None else traj.prescribed)[members]
@@ -206,14 +201,6 @@ class TransitionDataset(Dataset):
         places = (traj.positions[f].double() for f in (frame, frame + self.lag))
         free = both if traj.prescribed is None else both & ~traj.prescribed
         return bool((free & self._surrounded(traj, frame, *places)).any())
-
-    def _sight(self, traj: Trajectory) -> Sight:
-        """How the velocities (or displacements) of a transition were seen."""
-        error = (traj.metadata or {}).get("localisation", {}).get("position", 0.0)
-        if self.overdamped:
-            return Sight(noise=2.0 * (error / self.dt) ** 2)
-        window = window_of(traj.metadata, traj.dt)
-        return EXACT if window is None else window.sight(self.lag, error)
 
     def _surrounded(self, traj: Trajectory, frame: int, pos: Tensor, next_pos: Tensor) -> Tensor:
         """Whether all that a particle can feel was seen at both times, ``[N]`` bool."""
@@ -259,6 +246,22 @@ def pairs_of(data: Data) -> tuple[Pairs, Pairs]:
     )
     start = pairs.with_displacement(data.displacement, bonds)
     return start, pairs.with_displacement(data.next_displacement, next_bonds)
+
+
+def _sight(traj: Trajectory, lag: int, overdamped: bool) -> Sight:
+    """How the velocities (or displacements) of its transitions were seen."""
+    error = (traj.metadata or {}).get("localisation", {}).get("position", 0.0)
+    if overdamped:
+        return Sight(noise=2.0 * (error / (lag * traj.dt)) ** 2)
+    window = window_of(traj.metadata, traj.dt)
+    if window is None:
+        return EXACT
+    if window.degree < 3:
+        raise ValueError(
+            "the velocities of this film are differences of positions, as it was tracked without inertia: give "
+            "model.solvent=overdamped, or overdamped=false (and other data=...) where its frames resolve inertia"
+        )
+    return window.sight(lag, error)
 
 
 def _temperature(traj: Trajectory, overdamped: bool) -> float:

@@ -12,8 +12,8 @@ order in γ
     m(L) = ∬ w(s) w(s') |L + s - s'| ds ds',    e(L) = Σ_k c_k c_{k+L}
 
 (the second order has ∬ w w' (L + s - s')² = L² for a cubic). So the noise in u(L) - u(0) is that of the time
-m(L) - m(0) in place of L, and it has σ² 2 (e(0) - e(L)) beside. The friction is that which belongs to this noise at the
-temperature m <u²> at which velocities are seen: errors, too, are forgotten, which looks like friction.
+m(L) - m(0) in place of L, and it has σ² 2 (e(0) - e(L)) beside. The friction is that with which one velocity
+that is seen tells the next, <u(0) u(L)> / <u²>: errors, too, are forgotten, which looks like friction.
 """
 
 from __future__ import annotations
@@ -63,11 +63,7 @@ class Window:
 
     def slopes(self, positions: np.ndarray) -> np.ndarray:
         """Velocities at all frames of ``positions`` ``[T, ...]``, at the ends those of the last whole window."""
-        return self._fit(positions, 1)
-
-    def smooth(self, positions: np.ndarray) -> np.ndarray:
-        """Positions ``[T, ...]`` without what is fast against the window."""
-        return self._fit(positions, 0)
+        return savgol_filter(positions, self.frames, self.degree, deriv=1, delta=self.dt, axis=0, mode="interp")
 
     def whole(self, seen: np.ndarray) -> np.ndarray:
         """Whether all of the window about a frame was ``seen`` ``[T, N]``; not so at the ends."""
@@ -98,11 +94,6 @@ class Window:
     @cached_property
     def _weights(self) -> np.ndarray:
         return savgol_coeffs(self.frames, self.degree, deriv=1, delta=self.dt, use="dot")
-
-    def _fit(self, positions: np.ndarray, derivative: int) -> np.ndarray:
-        return savgol_filter(
-            positions, self.frames, self.degree, deriv=derivative, delta=self.dt, axis=0, mode="interp"
-        )
 
 
 def window_of(metadata: dict[str, Any] | None, dt: float) -> Window | None:
