@@ -98,15 +98,22 @@ def learned_settings(dimension: int, mass: float | list[float] = 1.0, entropy: s
     }
 
 
-def learned_model(dimension: int, *, mass: float | list[float] = 1.0, seed: int = 0) -> MetriplecticModel:
+def learned_model(
+    dimension: int, *, mass: float | list[float] = 1.0, seed: int = 0, potential: bool = False
+) -> MetriplecticModel:
     """A learned model whose networks are far from where they start, so that every term matters."""
+    settings = learned_settings(dimension, mass)
+    if potential:
+        settings["potential"] = {"width": 8, "depth": 2}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = build_model(**learned_settings(dimension, mass)).double()
+        model = build_model(**settings).double()
         with torch.no_grad():
             model.kernel.log_height.add_(1.2)
             model.friction.radial.network.layers[-1].weight.mul_(3.0)
             model.friction.squared_scale[2] *= 0.2
+            if potential:
+                _enlarge(model.potential.network.layers[-1])
             state_law = model.equation_of_state
             state_law.second.add_(2.0)
             state_law.last.add_(2.0)
@@ -142,11 +149,15 @@ def baseline(settings: dict, seed: int = 0) -> ParticleModel:
         with torch.no_grad():
             last = [model.decoder[-1]] if settings["kind"] == "gnn" else []
             if settings["kind"] == "dpd":
-                last = [part.network.layers[-1] for part in (model.kernel, model.friction)]
+                last = [part.network.layers[-1] for part in (model.potential, model.friction)]
             for layer in last:
-                layer.weight.mul_(10.0)
-                layer.bias.add_(0.5)
+                _enlarge(layer)
     return model.requires_grad_(False)
+
+
+def _enlarge(layer: torch.nn.Linear) -> None:
+    layer.weight.mul_(10.0)
+    layer.bias.add_(0.5)
 
 
 def learned_solid_settings(dimension: int, measure: str = "deformation_gradient") -> dict:

@@ -45,7 +45,7 @@ def same(found, expected) -> None:
 @pytest.mark.parametrize("sign", [1.0, -1.0], ids=["repulsion", "attraction"])
 def test_forces_of_dpd_are_slopes_of_a_pair_potential_of_either_sign(sign):
     model = baseline(dpd_settings(3))
-    last = model.kernel.network.layers[-1]
+    last = model.potential.network.layers[-1]
     last.weight.mul_(sign), last.bias.mul_(sign)
     distance = torch.linspace(0.05, 0.999, 200, dtype=torch.float64, requires_grad=True)
     first = torch.arange(200)

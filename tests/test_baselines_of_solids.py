@@ -70,14 +70,14 @@ def test_a_graph_network_of_a_solid_hears_reference_neighbours_and_sees_where_th
 def test_springs_of_dpd_have_the_energy_of_the_first_guess_of_the_moduli():
     settings = solid(dpd_settings(2))
     model = build_model(**settings).double().requires_grad_(False)
-    model.kernel.network.layers[-1].weight.zero_()
+    model.potential.network.layers[-1].weight.zero_()
     side = torch.arange(20, dtype=torch.float64)
     pos = 0.2 * torch.cartesian_prod(side, side)
     reference = gm.Reference.from_positions(pos, Box.free(2), 1.0)
     shear = torch.tensor([[1.0, 0.01], [0.0, 1.0]], dtype=torch.float64)
     bonds = reference.pairs.with_displacement(reference.displacement @ shear.T)
     bonds = bonds.with_displacement(bonds.displacement, Bonds(reference, bonds))
-    stored = 0.5 * model.equation_of_state.unit * bonds.total(model.kernel(bonds)[0])
+    stored = 0.5 * bonds.total(model.potential(bonds)[0])
     inside = ((pos > 1.0) & (pos < 2.8)).all(dim=1)
     window = bonds.total(reference.weight)[inside].mean()
     # as for so many neighbours as the scales tell of, with I2 = ½ γ²; a lattice is not quite isotropic

@@ -47,6 +47,12 @@ class TestLearnedModelOfTwoSpecies(ModelInvariants):
         return learned_model(dimension, mass=[0.5, 2.0], seed=2)
 
 
+class TestLearnedModelWithPairPotential(ModelInvariants):
+    @pytest.fixture
+    def model(self, dimension):
+        return learned_model(dimension, mass=[0.5, 2.0], potential=True)
+
+
 class TestLearnedModelInSinglePrecision(SymmetryLaws):
     dtype = torch.float32
 
@@ -85,7 +91,7 @@ class TestSpringNetwork(SolidInvariants):
         turn = random_rotation(model.dimension)
         bonds = state.reference.pairs.with_displacement(state.reference.displacement @ turn.T)
         own = bonds.with_displacement(bonds.displacement, Bonds(state.reference, bonds))
-        assert model.kernel(own)[0].abs().max() < 1e-20
+        assert model.potential(own)[0].abs().max() < 1e-20
 
     def test_only_rigid_motions_of_a_solid_at_rest_are_free(self, model):
         state = scattered(model, 16)

@@ -27,7 +27,9 @@ def model_files(tmp_path_factory) -> dict[int, Path]:
     folder = tmp_path_factory.mktemp("models")
     paths = {}
     for dimension in (2, 3):
-        tables = gm.tabulate(learned_model(dimension), entropy=(-9.0, 9.0), volume=(0.01, 2.0), tolerance=1e-2)
+        tables = gm.tabulate(
+            learned_model(dimension, potential=True, seed=1), entropy=(-9.0, 9.0), volume=(0.01, 2.0), tolerance=1e-2
+        )
         paths[dimension] = folder / f"model{dimension}.json"
         gm.write_tables(tables, paths[dimension])
     return paths
@@ -346,7 +348,7 @@ def test_bad_input_is_refused_in_words(name, model_files, tmp_path):
 
 
 FILES = {
-    "version": ("version", 7, "has version 7 and this plugin reads up to 1"),
+    "version": ("version", 7, "has version 7 and this plugin reads up to 2"),
     "format": ("format", "other", "is not a file of tables"),
     "missing": ("cutoff", None, "cutoff is missing"),
     "sign": ("mass", -1.0, "mass is -1; it must be a positive number"),

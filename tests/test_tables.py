@@ -126,7 +126,7 @@ def test_the_file_gives_back_the_model(model_file):
 
 def test_the_file_describes_itself(model_file):
     content = json.loads(model_file.read_text())
-    assert content["version"] == 1
+    assert content["version"] == 2
     assert content["units"] == {"length": "sigma"}
     assert content["provenance"] == {"seed": 3}
     assert content["range"]["entropy"] == list(ENTROPY)
@@ -238,7 +238,7 @@ def change(content: dict, path: str, value) -> None:
     ("key", "value", "message"),
     [
         ("format", "other", "is not a file of tables"),
-        ("version", 2, "has version 2 and this program reads up to 1"),
+        ("version", 3, "has version 3 and this program reads up to 2"),
         ("cutoff", None, "cutoff is missing"),
         ("cutoff", -1.0, "cutoff is -1.0; it must be a positive number"),
         ("mass", "heavy", "mass is not a number"),

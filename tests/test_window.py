@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import baseline, dpd_settings, ideal_gas, pairs_of_state, scattered
+from conftest import baseline, dpd_settings, ideal_gas, mismatch, pairs_of_state, scattered
 from scipy.linalg import expm
 from scipy.optimize import minimize
 from test_likelihood import copies
 
 from gnn_metriplectic.geometry import Box, Pairs
-from gnn_metriplectic.learning.likelihood import _stiffness, negative_log_likelihood
+from gnn_metriplectic.learning.likelihood import _half_way, _stiffness, negative_log_likelihood
 from gnn_metriplectic.models import State, build_model
 from gnn_metriplectic.trajectory.window import EXACT, Sight, Window
 
@@ -94,8 +94,9 @@ def test_free_particles_of_a_film_tell_friction_and_temperature(frames, lag, err
 def fitted(covariance: np.ndarray, lag: int, sight: Sight, *, answers: bool) -> np.ndarray:
     """Scale of the spring, friction and k_B T by the likelihood's formula for one coordinate."""
     dt = lag * SPACING
-    force = 0.5 * dt * STIFFNESS
-    rows = np.array([[-1.0, 1.0, 0.0, 0.0], [0.5, 0.5, 0.0, 0.0], [0.0, 0.0, force, force]])
+    # by Simpson's rule, of the cubic through both ends
+    force, bend = 0.5 * dt * STIFFNESS, dt**2 / 12.0 * STIFFNESS
+    rows = np.array([[-1.0, 1.0, 0.0, 0.0], [0.5, 0.5, 0.0, 0.0], [bend, -bend, force, force]])
     moments = rows @ covariance @ rows.T
 
     def loss(logs: np.ndarray) -> float:
@@ -105,7 +106,7 @@ def fitted(covariance: np.ndarray, lag: int, sight: Sight, *, answers: bool) -> 
         kept = (clean * (1.0 - step) / (1.0 + step) + sight.error - 0.5 * sight.noise) / (clean + sight.error)
         drag = 2.0 * (1.0 - kept) / (1.0 + kept)
         variance = 2.0 * drag / dt * (clean + sight.error)
-        row, answer = np.array([1.0, drag, spring]), 0.25 * spring * STIFFNESS * dt**2 if answers else 0.0
+        row, answer = np.array([1.0, drag, spring]), spring * STIFFNESS * dt**2 / 6.0 if answers else 0.0
         residual = row @ moments @ row / (variance * dt) + np.log(variance * dt)
         return 0.5 * residual - np.log(1.0 + 0.5 * drag + answer)
 
@@ -121,8 +122,38 @@ def test_forces_that_answer_to_the_noise_of_their_step_belong_to_the_determinant
     assert friction == pytest.approx(FRICTION, rel=0.05)
     assert temperature == pytest.approx(1.0, abs=0.03)
     without = fitted(covariance, 2, sight, answers=False)
-    assert without[0] < spring - 0.03
+    assert without[0] < spring - 0.02
     assert without[2] < temperature - 0.02
+
+
+def test_half_way_between_two_frames_is_on_the_cubic_through_both():
+    model, dt = baseline(dpd_settings(2)), 0.3
+    powers = scattered(model, 4).pos, scattered(model, 4).vel, scattered(model, 4, seed=1).vel, -scattered(model, 4).vel
+
+    def motion(t: float) -> State:
+        place = sum(part * t**n for n, part in enumerate(powers))
+        return State(place, sum(n * part * t ** (n - 1) for n, part in enumerate(powers) if n), place[:, 0])
+
+    start, end, middle = (motion(t) for t in (0.0, dt, 0.5 * dt))
+    pairs = pairs_of_state(model, start, Box.free(2))
+    before, after = (model.configuration(pairs.moved(s.pos - start.pos), None) for s in (start, end))
+    expected = pairs.moved(middle.pos - start.pos).displacement
+    assert mismatch(_half_way(before, after, start, end, dt).displacement, expected) < 1e-12
+
+
+@pytest.mark.parametrize("film", [True, False])
+def test_a_film_knows_forces_that_act_between_its_frames_alone(film):
+    model, dt = baseline({**dpd_settings(2), "solvent": "inertial"}), 0.01
+    model.potential.network.layers[-1].bias.requires_grad_(True)
+    pairs = Pairs(torch.tensor([[0], [1]]), torch.tensor([[1.0, 0.3]]).double(), 2)
+    passed = pairs.with_displacement(torch.tensor([[-1.0, 0.3]]).double())
+    speed = torch.tensor([[-100.0, 0.1], [100.0, 0.0]]).double()
+    start, end = State(0.0 * speed, speed, speed[:, 0]), State(0.0 * speed, speed, speed[:, 0])
+    configured = [model.configuration(p, None) for p in (pairs, passed)]
+    sight = Sight(share=1.0) if film else EXACT
+    nll = negative_log_likelihood(model, start, end, configured, dt, sight=sight).sum()
+    (slope,) = torch.autograd.grad(nll, model.potential.network.layers[-1].bias, allow_unused=True)
+    assert (slope is not None and float(slope.abs()) > 0) == film
 
 
 @pytest.mark.parametrize("model", [ideal_gas(2), baseline(dpd_settings(2))], ids=["gas", "dpd"])

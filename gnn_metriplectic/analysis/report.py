@@ -50,7 +50,8 @@ def write_report(
             ``"curves"``: ``{"truth": Curves, "model": Curves}``, to spare computing them again;
             ``"series"``: ``time``, and with ``energy`` its ``kinetic_energy`` ``[T]``, recorded in the rollout;
             ``"encoded_entropies"``: entropies encoded from the truth, any shape, beside those of the rollout;
-            ``"stirring"``: flow and rearrangements around a driven body, a `Stirring`;
+            ``"stirring"``: rearrangements around a driven body, a `Stirring`, and ``"flow"``, of each side the
+            amplitude of the flow ``[B]`` at its distances;
             ``"mechanics"``: of a solid, its responses ``truth`` and ``model``, ``error`` and ``floor_error``.
         learning_curve: ``step``, ``train``, ``val`` and optionally ``seconds``, lists of one length.
         terms: learned functions, name -> ``{"x", "curves": {label: y}, "xlabel", "ylabel"}``.
@@ -171,7 +172,7 @@ def _scenario(name: str, given: Mapping[str, Any], metrics: Mapping[str, Any], f
         # maps need the whole width
         table += _image(plots.plot_rearrangements(stirred.place, stirred.rearranged, stirred.free), "rearrangements")
         pictures = [
-            _image(plots.plot_flow_profile(stirred.distance, stirred.flow), "flow profile"),
+            _image(plots.plot_flow_profile(stirred.distance, given["flow"]), "flow profile"),
             *pictures,
         ]
     content = film(truth[0], model[0], colouring=colouring, whole=answer is not None, max_bytes=film_bytes)

@@ -1,12 +1,13 @@
 """The reversible part of the dynamics: L ∇E with L antisymmetric and L ∇S = 0.
 
-    dr_i = v_i dt,    m dv_i = -Σ_j (P_i V_i² + P_j V_j²) W'(r_ij) e_ij dt,    dS_i = 0
+    dr_i = v_i dt,    m dv_i = -Σ_j [(P_i V_i² + P_j V_j²) W'(r_ij) + φ'(r_ij)] e_ij dt,    dS_i = 0
 
 and in a solid the elastic forces beside them.
 
     symbol      variable
     P_i V_i²    strength
     W'          slope
+    φ'          tension
     e_ij        pairs.direction
 
 Español and Revenga, Phys. Rev. E 67, 026705 (2003).
@@ -33,6 +34,7 @@ class PoissonBracket:
         pressure: P of each particle, ``[N]``.
         volume: V of each particle, ``[N]``.
         elastic: forces of reference neighbours, or None in a fluid.
+        tension: φ' of each pair, ``[E]``, or None without a pair potential.
     """
 
     pairs: Pairs
@@ -40,6 +42,7 @@ class PoissonBracket:
     pressure: Tensor
     volume: Tensor
     elastic: ElasticForces | None = None
+    tension: Tensor | None = None
 
     @property
     def strength(self) -> Tensor:
@@ -48,7 +51,10 @@ class PoissonBracket:
 
     def pair_forces(self) -> Tensor:
         """Central force f_ij on i of each pair (j feels the opposite), ``[E, D]``."""
-        return (-self.slope * self.pairs.sum_of_ends(self.strength)).unsqueeze(1) * self.pairs.direction
+        pull = self.slope * self.pairs.sum_of_ends(self.strength)
+        if self.tension is not None:
+            pull = pull + self.tension
+        return -pull.unsqueeze(1) * self.pairs.direction
 
     def forces(self) -> Tensor:
         """-∂E/∂r, ``[N, D]``."""
@@ -61,8 +67,10 @@ class PoissonBracket:
         Args:
             velocities: ``[N, D]``.
         """
-        closing = -self.slope * dot(self.pairs.direction, self.pairs.relative(velocities))
-        central = self.strength * self.pairs.total(closing)
+        closing = -dot(self.pairs.direction, self.pairs.relative(velocities))
+        central = self.strength * self.pairs.total(self.slope * closing)
+        if self.tension is not None:
+            central = central + 0.5 * self.pairs.total(self.tension * closing)
         return central if self.elastic is None else central + self.elastic.power(velocities)
 
     def virials(self) -> Tensor:

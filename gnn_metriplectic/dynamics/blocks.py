@@ -41,7 +41,7 @@ class Blocks:
         self.model, self.partition, self.species = model, partition, species
         if partition.members is None:
             self.parts = [model.configuration(pairs[0], species)]
-            self.volume = self.parts[0].volume
+            self.volume, self.bound = self.parts[0].volume, self.parts[0].bound
         else:
             model.check_species(species)
             found = [model.kernel.crowding(*block) for block in zip(pairs, partition.split(species), strict=True)]
@@ -49,7 +49,12 @@ class Blocks:
             crowding = partition.total([part for part, _ in found])
             self.volume = 1.0 / (model.kernel.at_zero(nobody, species) + crowding)
             volumes, slopes = partition.split(self.volume), [slope for _, slope in found]
-            self.parts = [Configuration(*part) for part in zip(pairs, volumes, slopes, strict=True)]
+            bonds = [model.bound(*block) for block in zip(pairs, partition.split(species), strict=True)]
+            self.bound = None if model.potential is None else partition.total([energy for energy, _ in bonds])
+            self.parts = [
+                Configuration(of, volume, slope, bound=energy, tension=tension)
+                for of, volume, slope, (energy, tension) in zip(pairs, volumes, slopes, bonds, strict=True)
+            ]
 
     @cached_property
     def whole(self) -> Configuration:
@@ -61,12 +66,14 @@ class Blocks:
             Pairs.joined([part.pairs for part in self.parts], members, self.partition.num_particles),
             self.volume,
             torch.cat([part.slope for part in self.parts]),
+            bound=self.bound,
+            tension=None if self.bound is None else torch.cat([part.tension for part in self.parts]),
         )
 
     @property
     def law(self) -> EquationOfState:
         """Internal energy of each particle as a function of (S, V)."""
-        return self.model.law(self.parts[0])
+        return self.model.law(self.parts[0]._replace(bound=self.bound))
 
     def thermo(self, entropy: Tensor) -> Thermo:
         """State of each particle at entropies ``[N]``."""

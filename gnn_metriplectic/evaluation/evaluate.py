@@ -21,6 +21,7 @@ from gnn_metriplectic.analysis.structure import largest_radius
 from gnn_metriplectic.evaluation.observed import observed_quantities
 from gnn_metriplectic.evaluation.rollouts import Job, Outcome, Rollout, roll_out
 from gnn_metriplectic.evaluation.solids import mean_scores
+from gnn_metriplectic.evaluation.stirring import flow_error, mean_flow
 from gnn_metriplectic.evaluation.terms import pair_curves, solid_curves, term_curves
 from gnn_metriplectic.geometry import neighbor_pairs
 from gnn_metriplectic.learning import load, read_checkpoint
@@ -141,9 +142,14 @@ def evaluate(
         if all(answer is not None for answer in answers):
             scores.update(mean_scores([answer.scores for answer in answers]))
             metrics["floor"].setdefault(name, {}).update(mean_scores([answer.floor for answer in answers]))
-        stirred = [outcome.stirring for outcome in outcomes[name]]
+        stirred, flow = [outcome.stirring for outcome in outcomes[name]], None
         if all(part is not None for part in stirred):
             scores.update(mean_scores([part.scores for part in stirred]))
+            flow = {side: mean_flow(stirred, side) for side in ("truth", "model")}
+            scores["flow_profile"] = flow_error(flow["model"], flow["truth"])
+            if len(runs) > 1:
+                parted = [mean_flow(part, "truth") for part in (stirred[:half], stirred[half:])]
+                metrics["floor"][name]["flow_profile"] = shrink * flow_error(*parted)
         if model.bath is not None:
             scores["solvent_temperature"] = float(model.bath.temperature)
         if model.is_overdamped:  # the velocities of its frames are displacements
@@ -159,6 +165,7 @@ def evaluate(
             "encoded_entropies": _encoded(model, runs[0], _picks(len(runs[0]))) if model.has_entropy else None,
             "mechanics": answers[0],
             "stirring": stirred[0],
+            "flow": flow,
         }
     first = next(iter(truths.values()))[0]
     terms, known = None, isinstance(model, MetriplecticModel) and model.log_mass.numel() == 1

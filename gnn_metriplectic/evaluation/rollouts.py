@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
@@ -101,13 +102,16 @@ def _roll_out(job: Job) -> Outcome:
     freud.parallel.set_num_threads(1)
     model, truth = load(job.checkpoint).double(), job.truth
     seen = films(model, truth)
-    dt = truth.dt if seen else model.dt
+    # a film is looked at frame by frame, whatever the steps between
+    every = math.ceil(truth.dt / model.dt * (1.0 - 1e-9)) if seen else 1
+    dt = truth.dt / every if seen else model.dt
     run = simulate(
         model,
         start_of(model, truth),
         box=truth.box,
         dt=dt,
         steps=int((len(truth) - 1) * truth.dt / dt * (1.0 + 1e-9)),
+        every=every,
         integrator=job.integrator,
         seed=job.seed,
         forcing=forcing_from(truth.forcing),

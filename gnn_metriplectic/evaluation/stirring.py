@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,9 +24,8 @@ class Stirring:
     """Flow and rearrangements around a driven body.
 
     Attributes:
-        scores: ``flow_profile`` (RRMSE of the amplitude), means of D²_min, of model and truth, and
-            its rank correlations with the entropy, if the model has one.
-        distance: ``[B]`` from the body; ``flow`` of each side, the amplitude over the body's, ``[B]``.
+        scores: means of D²_min, of model and truth, and its rank correlations with the entropy, if the model has one.
+        distance: ``[B]`` from the body; ``flow`` of each side, the velocity over the body's, complex, ``[B]``.
         place, rearranged: of each side, positions ``[N, 2]`` and D²_min ``[N]`` of one interval.
         free: ``[N]``, particles that are not prescribed.
     """
@@ -50,7 +50,7 @@ def stirring(model: ParticleModel, run: Trajectory, truth: Trajectory) -> Stirri
     free = ~truth.prescribed.numpy()
     moving = free | drive.mask  # a rim that is held is no neighbour
     for side, traj in (("truth", truth), ("model", run)):
-        flow[side] = np.abs(flow_profile(traj, drive, edges))
+        flow[side] = flow_profile(traj, drive, edges)
         step = min(round(1.0 / (drive.frequency * traj.dt)), len(traj) - 1)
         means, links = [], []
         for start in np.unique(np.linspace(0, len(traj) - 1 - step, STARTS).astype(int)).tolist():
@@ -67,6 +67,15 @@ def stirring(model: ParticleModel, run: Trajectory, truth: Trajectory) -> Stirri
         scores[f"d2min{suffix}"] = float(np.mean(means))
         if links:
             scores[f"d2min_entropy{suffix}"] = float(np.mean(links))
-    known = np.isfinite(flow["truth"]) & np.isfinite(flow["model"])
-    scores["flow_profile"] = float(rrmse(flow["model"][known], flow["truth"][known]))
     return Stirring(scores, 0.5 * (edges[1:] + edges[:-1]), flow, place, rearranged, free)
+
+
+def mean_flow(parts: Sequence[Stirring], side: str) -> np.ndarray:
+    """Amplitude over the body's of the mean of several runs, ``[B]``; NaN where a run has nobody."""
+    return np.abs(np.mean([part.flow[side] for part in parts], axis=0))
+
+
+def flow_error(model: np.ndarray, truth: np.ndarray) -> float:
+    """RRMSE of a profile ``[B]``, where both are known."""
+    known = np.isfinite(model) & np.isfinite(truth)
+    return float(rrmse(model[known], truth[known]))

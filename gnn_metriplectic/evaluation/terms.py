@@ -50,19 +50,34 @@ def solid_curves(model: MetriplecticModel, ground_truth: MetriplecticModel | Non
 def pair_curves(model: MetriplecticModel) -> dict[str, dict[str, Any]]:
     """Potential and friction of one-species dissipative particle dynamics as curves for the report."""
     pairs = _pairs_of_all_distances(model)
-    value, slope = model.kernel(pairs)
+    _, slope = model.kernel(pairs)
     nothing = torch.zeros(2 * POINTS, dtype=model.dtype)
     temperature = model.equation_of_state(nothing, nothing + 1.0).temperature
     squared = model.friction(pairs, temperature, nothing, nothing, slope).squared
     rates = (squared / temperature[0] / model.mass).numpy()
     axis = {"x": (pairs.distance / model.cutoff).numpy(), "xlabel": r"$r$ / cutoff"}
     return {
-        "Pair potential": {**axis, "curves": {r"$\varphi$": value.numpy()}, "ylabel": r"$\varphi / k_B T$"},
+        **_potential_curve(model, pairs, float(temperature[0])),
         "Friction": {
             **axis,
             "curves": {"$A^2$ (shear)": rates[:, SHEAR], "$B^2$ (bulk)": rates[:, BULK]},
             "ylabel": "rate, over $T$ and mass (1 / time)",
         },
+    }
+
+
+def _potential_curve(model: MetriplecticModel, pairs: Pairs, thermal: float) -> dict[str, dict[str, Any]]:
+    """φ over k_B T, ``thermal``, if there is a potential."""
+    if model.potential is None:
+        return {}
+    value, _ = model.potential(pairs)
+    return {
+        "Pair potential": {
+            "x": (pairs.distance / model.cutoff).numpy(),
+            "curves": {r"$\varphi$": (value / thermal).numpy()},
+            "xlabel": r"$r$ / cutoff",
+            "ylabel": r"$\varphi / k_B T$",
+        }
     }
 
 
@@ -107,6 +122,7 @@ def term_curves(model: MetriplecticModel, *, temperature: float, volume: float) 
             "xlabel": r"$r$ / cutoff",
             "ylabel": r"$W$ × mean volume",
         },
+        **_potential_curve(model, pairs, temperature),
         "Friction": {
             "x": rho,
             "curves": amplitudes,

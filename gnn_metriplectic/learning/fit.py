@@ -36,6 +36,8 @@ TERMS = {
         "equation_of_state": {"width": 16},
         "friction": {"width": 32, "depth": 2, "rank": 4},
         "encoder": {"width": 32, "hops": 2},
+        # of fluids, beside U(S, V); such as {"width": 32, "depth": 2}
+        "potential": None,
         # of solids
         "strain": {"measure": "deformation_gradient", "width": 32},
         "elastic": {"width": 16},
@@ -43,7 +45,7 @@ TERMS = {
     "dpd": {"potential": {"width": 32, "depth": 2}, "friction": {"width": 32, "depth": 2}},
     "gnn": {"network": {"width": 64, "hops": 3, "noise": 0.0}},
 }
-SOLID_TERMS = ("strain", "elastic")
+SOLID_TERMS, FLUID_TERMS = ("strain", "elastic"), ("potential",)
 # peak learning rates
 RATES = {"metriplectic": 1e-2, "dpd": 1e-2, "gnn": 1e-3}
 
@@ -152,11 +154,13 @@ def fit(
     for name, changes in (terms or {}).items():
         if name not in networks:
             raise ValueError(f"term {name!r} is unknown; known: {sorted(networks)}")
-        networks[name].update(changes)
-    if kind == "metriplectic" and train[0].reference is None:
-        for name in SOLID_TERMS:
+        networks[name] = None if changes is None else {**(networks[name] or {}), **changes}
+    if kind == "metriplectic":
+        solid = train[0].reference is not None
+        for name in FLUID_TERMS if solid else SOLID_TERMS:
             if name in (terms or {}):
-                raise ValueError(f"term {name!r} is one of solids, and the trajectories have no reference neighbours")
+                of, have = ("fluids", "have") if solid else ("solids", "have no")
+                raise ValueError(f"term {name!r} is one of {of}, and the trajectories {have} reference neighbours")
             del networks[name]
     double = str((trainer or {}).get("precision", "")).startswith("64")
     options = {
@@ -165,7 +169,7 @@ def fit(
         "observed": entropy == "observed",
         "patch": patch,
         "overdamped": solvent == "overdamped",
-        "hops": max(network.get("hops", 1) for network in networks.values()),
+        "hops": max(network.get("hops", 1) for network in networks.values() if network),
         "dtype": torch.float64 if double else torch.float32,
     }
     dataset = TransitionDataset(train, **options)

@@ -7,7 +7,7 @@ from gnn_metriplectic.models.metriplectic import MetriplecticModel
 from gnn_metriplectic.models.scales import Scales, drag_limit, pair_noise
 from gnn_metriplectic.models.solvent import SOLVENT_SHARE, solvent_bath
 from gnn_metriplectic.models.spring_network import SpringNetwork
-from gnn_metriplectic.terms import HeatBath, PairFriction, PairPotential, SpringPotential
+from gnn_metriplectic.terms import HeatBath, LearnedPotential, LucyKernel, PairFriction, SpringPotential
 
 
 def dpd(
@@ -36,21 +36,23 @@ def dpd(
         bath = solvent_bath(solvent, size, dt=dt, species=species, exchange=1.0 / dt)
         for fixed in (bath.log_temperature, bath.log_exchange):  # there is one temperature, and heat is not felt
             fixed.requires_grad_(False)
-    form, kernel, energy = MetriplecticModel, PairPotential, size.energy
+    form, potential_of, energy = MetriplecticModel, LearnedPotential, size.energy
     if size.is_solid:
         # Σ_j w ½ ε (r/r⁰ - 1)² is the energy of I2 in a shear of all directions alike
         energy = dimension * (dimension + 2) * size.moduli[0] / size.effective_neighbors
-        form, kernel = SpringNetwork, SpringPotential
+        form, potential_of = SpringNetwork, SpringPotential
+    pair = potential_of(cutoff, energy=energy, species=species, **potential)
     limit = drag_limit(size, temperature=size.energy, dt=dt)
     return form(
-        kernel(cutoff, species=species, **potential),
-        HeatBath(temperature=size.energy, energy=energy),
+        LucyKernel(cutoff, dimension=dimension),  # for the volumes of stresses: nothing else feels it
+        HeatBath(temperature=size.energy),
         PairFriction(cutoff, squared=drag, limit=limit, species=species, **friction),
         mass=mass,
         k_B=1.0,
         dt=dt / substeps,
         dimension=dimension,
         bath=bath,
+        potential=pair,
         learn_mass=learn_mass,
     )
 

@@ -15,6 +15,7 @@ from gnn_metriplectic.terms import (
     LearnedEquationOfState,
     LearnedFriction,
     LearnedKernel,
+    LearnedPotential,
     LearnedShear,
     LearnedVolume,
     PairStrain,
@@ -92,6 +93,7 @@ def metriplectic(
     equation_of_state: dict,
     friction: dict,
     encoder: dict,
+    potential: dict | None = None,
     strain: dict | None = None,
     elastic: dict | None = None,
     solvent: str | None = None,
@@ -104,6 +106,7 @@ def metriplectic(
         friction: ``width`` and ``depth`` of its network, and ``rank``.
         equation_of_state: ``width``.
         encoder: ``width`` and ``hops``.
+        potential: of a fluid, ``width`` and ``depth``.
         strain, elastic: of a solid: ``measure`` (one of `STRAINS`) and ``width`` of the network for the second of
             them; ``width``.
     """
@@ -154,6 +157,9 @@ def metriplectic(
         dimension=dimension,
         encoder=EntropyEncoder(cutoff, speed=size.speed, species=species, **encoder) if entropy == "encoded" else None,
         bath=bath,
+        potential=None
+        if potential is None
+        else LearnedPotential(cutoff, energy=size.energy, species=species, **potential),
         learn_mass=learn_mass,
         learn_k_B=True,
         **solid,

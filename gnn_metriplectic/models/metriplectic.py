@@ -19,12 +19,14 @@ from gnn_metriplectic.geometry import Pairs
 from gnn_metriplectic.models.particles import Configuration, ParticleModel
 from gnn_metriplectic.models.state import State
 from gnn_metriplectic.terms import (
+    Bound,
     DensityKernel,
     ElasticEnergy,
     EntropyEncoder,
     EquationOfState,
     FrictionTerm,
     HeatBath,
+    PairPotential,
     SolventBath,
     Strained,
     StrainTerm,
@@ -45,6 +47,7 @@ class MetriplecticModel(ParticleModel):
         dimension: 2 or 3.
         encoder: entropy from neighbours, or None where the entropy is known.
         bath: the liquid around the particles, if there is one.
+        potential: of pairs of a fluid, beside U(S, V), or None.
         strain, elastic: of a solid, whose equation of state is one of (S, V / V of the reference); both or none.
         learn_mass, learn_k_B: whether these are parameters of a training.
     """
@@ -61,6 +64,7 @@ class MetriplecticModel(ParticleModel):
         dimension: int,
         encoder: EntropyEncoder | None = None,
         bath: SolventBath | None = None,
+        potential: PairPotential | None = None,
         strain: StrainTerm | None = None,
         elastic: ElasticEnergy | None = None,
         learn_mass: bool = False,
@@ -71,7 +75,7 @@ class MetriplecticModel(ParticleModel):
             raise ValueError(f"k_B is {k_B}; it must be positive")
         if (strain is None) != (elastic is None):
             raise ValueError("a solid has both a strain and an elastic energy, a fluid neither")
-        self.strain, self.elastic, self.bath = strain, elastic, bath
+        self.strain, self.elastic, self.bath, self.potential = strain, elastic, bath, potential
         self.kernel, self.equation_of_state, self.friction, self.encoder = kernel, equation_of_state, friction, encoder
         self.log_k_B = nn.Parameter(torch.tensor(k_B, dtype=torch.float64).log(), requires_grad=learn_k_B)
         # least and greatest entropy and volume of the last epoch of training: where the networks are known
@@ -105,10 +109,18 @@ class MetriplecticModel(ParticleModel):
         self.check_species(species)
         volume, slope = self.kernel.volume(pairs, species)
         if self.strain is None:
-            return Configuration(pairs, volume, slope)
+            bound, tension = self.bound(pairs, species)
+            return Configuration(pairs, volume, slope, bound=bound, tension=tension)
         self.check_bonds(pairs)
         rest_volume, _ = self.kernel.volume(pairs.bonds.reference.pairs, species)
         return Configuration(pairs, volume, slope, self.strain(pairs.bonds), rest_volume)
+
+    def bound(self, pairs: Pairs, species: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """½ Σ_j φ of each particle, ``[N]``, and φ' of each pair, ``[E]``; None without a pair potential."""
+        if self.potential is None:
+            return None, None
+        value, slope = self.potential(pairs, species)
+        return 0.5 * pairs.total(value), slope
 
     @property
     def is_overdamped(self) -> bool:
@@ -132,6 +144,8 @@ class MetriplecticModel(ParticleModel):
 
     def law(self, configuration: Configuration) -> EquationOfState:
         """Internal energy of each particle in a configuration, as a function of (S, V)."""
+        if configuration.bound is not None:
+            return Bound(self.equation_of_state, configuration.bound)
         if configuration.strain is None:
             return self.equation_of_state
         measures = configuration.strain.measures
@@ -143,9 +157,9 @@ class MetriplecticModel(ParticleModel):
 
     def poisson(self, configuration: Configuration, thermo: Thermo) -> PoissonBracket:
         """The reversible bracket."""
-        pairs, volume, slope, strain, _ = configuration
+        pairs, volume, slope, strain, *_, tension = configuration
         elastic = None if strain is None else ElasticForces(strain, thermo.stiffness)
-        return PoissonBracket(pairs, slope, thermo.pressure, volume, elastic)
+        return PoissonBracket(pairs, slope, thermo.pressure, volume, elastic, tension)
 
     def dissipative(self, configuration: Configuration, thermo: Thermo, species: Tensor | None) -> DissipativeBracket:
         """The irreversible bracket."""

@@ -21,6 +21,8 @@ class Configuration(NamedTuple):
         slope: W' of each pair, ``[E]``; None likewise.
         strain: of a solid.
         rest_volume: of a solid, the volumes in the reference, ``[N]``.
+        bound: energy of a pair potential, half of a pair's in each particle, ``[N]``; None without one.
+        tension: φ' of each pair, ``[E]``; None likewise.
     """
 
     pairs: Pairs
@@ -28,6 +30,8 @@ class Configuration(NamedTuple):
     slope: Tensor | None = None
     strain: Strain | None = None
     rest_volume: Tensor | None = None
+    bound: Tensor | None = None
+    tension: Tensor | None = None
 
 
 class ParticleModel(nn.Module):

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gnn_metriplectic.geometry import Pairs
-from gnn_metriplectic.terms import DensityKernel, EquationOfState
+from gnn_metriplectic.terms import DensityKernel, EquationOfState, PairPotential
 from gnn_metriplectic.terms.friction import FactorisedFriction
-from gnn_metriplectic.terms.tabulated import Interval, TabulatedEquationOfState, TabulatedFriction, TabulatedKernel
+from gnn_metriplectic.terms.tabulated import (
+    Interval,
+    TabulatedEquationOfState,
+    TabulatedFriction,
+    TabulatedKernel,
+    TabulatedPotential,
+)
 
 Errors = dict[str, float]
 
@@ -24,6 +30,16 @@ def _between(interval: Interval, intervals: int, most: int = 2048) -> Tensor:
 
 def errors_of_kernel(table: TabulatedKernel, exact: DensityKernel) -> Errors:
     """Of W and W', relative as `tabulate` says."""
+    return _errors_along(table, exact, ("W", "W'"))
+
+
+def errors_of_potential(table: TabulatedPotential, exact: PairPotential) -> Errors:
+    """Of φ and φ', relative as `tabulate` says."""
+    return _errors_along(table, exact, ("φ", "φ'"))
+
+
+def _errors_along(table: TabulatedKernel | TabulatedPotential, exact: nn.Module, names: tuple[str, str]) -> Errors:
+    """Of the value and the slope of a function of distance."""
     rho = _between((0.0, 1.0), table.spline.intervals)
     pairs = Pairs(
         torch.tensor([[0], [1]]).expand(2, len(rho)),
@@ -31,7 +47,7 @@ def errors_of_kernel(table: TabulatedKernel, exact: DensityKernel) -> Errors:
         2,
     )
     errors = {}
-    for name, a, b in zip(("W", "W'"), table(pairs), exact(pairs), strict=True):
+    for name, a, b in zip(names, table(pairs), exact(pairs), strict=True):
         # networks may be large at distances that no pair has: what counts is the size here and beyond
         beyond = b.abs().flip(0).cummax(dim=0).values.flip(0)
         errors[name] = _largest(a - b, beyond.clamp(min=0.01 * float(b[rho > 0.5].abs().max())))

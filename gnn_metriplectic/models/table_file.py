@@ -24,10 +24,11 @@ from gnn_metriplectic.terms.tabulated import (
     TabulatedEquationOfState,
     TabulatedFriction,
     TabulatedKernel,
+    TabulatedPotential,
 )
 
 FORMAT = "gnn_metriplectic tables"
-VERSION = 1
+VERSION = 2
 
 
 def write_tables(
@@ -78,6 +79,8 @@ def write_tables(
             "thermal": _spline_table(friction.thermal),
         },
     }
+    if model.potential is not None:
+        content["potential"] = _spline_table(model.potential.spline)
     if model.bath is not None:
         content["solvent"] = {
             "friction": float(model.bath.friction(1)),
@@ -134,7 +137,9 @@ def read_tables(path: str | os.PathLike[str], *, range: str = "error") -> Metrip
     law, friction = file.part("equation_of_state"), file.part("friction")
     rank = int(friction.number("rank", positive=True))
     kernel, cutoff = file.part("kernel"), file.number("cutoff", positive=True)
-    bath = None
+    bath = potential = None
+    if "potential" in content:
+        potential = TabulatedPotential(cutoff, file.part("potential").spline(1))
     if "solvent" in content:
         solvent = file.part("solvent")
         numbers = {name: solvent.number(name, positive=True) for name in ("friction", "exchange", "temperature")}
@@ -160,6 +165,7 @@ def read_tables(path: str | os.PathLike[str], *, range: str = "error") -> Metrip
             dt=file.number("dt", positive=True),
             dimension=int(file.number("dimension", positive=True)),
             bath=bath,
+            potential=potential,
         )
     if model.dimension not in (2, 3):
         raise ValueError(f"{path}: dimension is {model.dimension}; it must be 2 or 3")

@@ -11,10 +11,22 @@ import torch
 
 from gnn_metriplectic.geometry import Pairs
 from gnn_metriplectic.models.metriplectic import MetriplecticModel
-from gnn_metriplectic.models.table_errors import Errors, errors_of_friction, errors_of_kernel, errors_of_law
+from gnn_metriplectic.models.table_errors import (
+    Errors,
+    errors_of_friction,
+    errors_of_kernel,
+    errors_of_law,
+    errors_of_potential,
+)
 from gnn_metriplectic.terms import EquationOfState
 from gnn_metriplectic.terms.friction import FactorisedFriction
-from gnn_metriplectic.terms.tabulated import Interval, TabulatedEquationOfState, TabulatedFriction, TabulatedKernel
+from gnn_metriplectic.terms.tabulated import (
+    Interval,
+    TabulatedEquationOfState,
+    TabulatedFriction,
+    TabulatedKernel,
+    TabulatedPotential,
+)
 
 # how far the tables go beyond the states of the training, on each side, in widths of their range: a thousand
 # particles reach about four standard deviations, a long run of a million seven, and volumes have long tails
@@ -30,7 +42,8 @@ class Tables(NamedTuple):
     """A model from tables and how far it is from the model that it came from.
 
     Attributes:
-        model: of `TabulatedKernel`, `TabulatedEquationOfState` and `TabulatedFriction`, in float64.
+        model: of `TabulatedKernel`, `TabulatedPotential`, `TabulatedEquationOfState` and `TabulatedFriction`, in
+            float64.
         errors: the largest of each quantity, relative (see `tabulate`).
     """
 
@@ -50,9 +63,9 @@ def tabulate(
 
     Grids are refined until no error exceeds ``tolerance``. Errors are measured in float64 between the nodes, over
     the whole range, and relative to the value at the place: U (counted from its least), T, P V, C, A², B², K²; of
-    T ∂A²/∂T to A² there if that is larger, likewise B and K; of W and W' to the largest at that distance or beyond.
-    For P V, W and W', which may vanish, a hundredth of the largest (of W and W' beyond half the cutoff) counts as a
-    value.
+    T ∂A²/∂T to A² there if that is larger, likewise B and K; of W, W', φ and φ' to the largest at that distance or
+    beyond. For P V and these, which may vanish, a hundredth of the largest (of the latter beyond half the cutoff)
+    counts as a value.
 
     Args:
         model: learned, with a friction that factorises.
@@ -92,6 +105,15 @@ def tabulate(
         MOST_INTERVALS,
         tolerance,
     )
+    potential, bound_errors = None, {}
+    if exact.potential is not None:
+        potential, bound_errors = _refine(
+            lambda n: TabulatedPotential.of(exact.potential, n),
+            lambda table: errors_of_potential(table, exact.potential),
+            FIRST_INTERVALS,
+            MOST_INTERVALS,
+            tolerance,
+        )
     law, law_errors = _refine(build_law, lambda table: errors_of_law(table, laws), FIRST_CELLS, MOST_CELLS, tolerance)
     # T of the table may pass the exact extremes by its error
     log_temperature = (math.log(temperature[0]) - 1e-3, math.log(temperature[1]) + 1e-3)
@@ -105,9 +127,10 @@ def tabulate(
         dt=exact.dt,
         dimension=exact.dimension,
         bath=exact.bath,
+        potential=potential,
     ).double()
     tabulated.seen.copy_(exact.seen)
-    return Tables(tabulated.requires_grad_(False), {**errors, **law_errors, **friction_errors})
+    return Tables(tabulated.requires_grad_(False), {**errors, **bound_errors, **law_errors, **friction_errors})
 
 
 def _ranges(

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ def ensure_dataset(
     Args:
         settings: ``name`` of the system (and ``generator`` where that is another), its ``parameters``, and
             ``train``, ``validation``, ``test``, each a list of ``{name, runs}`` and what the system's
-            ``generate`` takes.
+            ``generate`` takes; entries of one name are numbered on.
         folder: where they go, as ``<folder>/<split>/<name>_<run>.h5``.
         seed: of the whole set.
         workers: processes; by default one a core.
@@ -164,6 +165,7 @@ def _system(settings: dict[str, Any]) -> System:
 def _jobs(system: System, settings: dict[str, Any], folder: Path, seed: int) -> Iterator[_Job]:
     number = 0
     for split in SPLITS:
+        taken: Counter[str] = Counter()
         for entry in settings[split]:
             options = {key: value for key, value in entry.items() if key not in ("name", "runs")}
             try:
@@ -171,9 +173,10 @@ def _jobs(system: System, settings: dict[str, Any], folder: Path, seed: int) -> 
                 name, runs = entry["name"], entry["runs"]
             except (TypeError, KeyError) as error:
                 raise ValueError(f"an entry of {split} does not fit the system: {error}; it is {entry}") from None
-            for run in range(runs):
+            for _ in range(runs):
                 number += 1
-                yield _Job(folder / split / f"{name}_{run}.h5", 100_000 * seed + number, options)
+                yield _Job(folder / split / f"{name}_{taken[name]}.h5", 100_000 * seed + number, options)
+                taken[name] += 1
 
 
 def _generate_serially(system: System, jobs: list[_Job]) -> None:

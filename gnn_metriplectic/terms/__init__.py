@@ -11,13 +11,15 @@ from gnn_metriplectic.terms.elasticity import (
     LearnedVolume,
     Strained,
 )
-from gnn_metriplectic.terms.energy import EquationOfState, LearnedEquationOfState, Thermo
+from gnn_metriplectic.terms.energy import Bound, EquationOfState, LearnedEquationOfState, Thermo
 from gnn_metriplectic.terms.entropy import EntropyEncoder
 from gnn_metriplectic.terms.friction import Friction, FrictionTerm, LearnedFriction
-from gnn_metriplectic.terms.isothermal import HeatBath, PairFriction, PairPotential, SpringPotential
+from gnn_metriplectic.terms.isothermal import HeatBath, PairFriction
+from gnn_metriplectic.terms.potential import LearnedPotential, PairPotential, SpringPotential
 from gnn_metriplectic.terms.strain import DeformationGradient, PairStrain, Strain, StrainTerm
 
 __all__ = [
+    "Bound",
     "DeformationGradient",
     "DensityKernel",
     "ElasticEnergy",
@@ -32,6 +34,7 @@ __all__ = [
     "LearnedEquationOfState",
     "LearnedFriction",
     "LearnedKernel",
+    "LearnedPotential",
     "LearnedShear",
     "LearnedVolume",
     "LucyKernel",

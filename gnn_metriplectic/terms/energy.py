@@ -86,6 +86,37 @@ class EquationOfState(nn.Module):
         )
 
 
+class Bound(EquationOfState):
+    """U(S, V) and an energy that the positions alone give each particle.
+
+    Args:
+        law: U(S, V).
+        energy: of each particle, ``[N]``.
+    """
+
+    def __init__(self, law: EquationOfState, energy: Tensor) -> None:
+        super().__init__()
+        self.law, self.bound = law, energy
+
+    def forward(self, entropy: Tensor, volume: Tensor, species: Tensor | None = None) -> Thermo:
+        thermo = self.law(entropy, volume, species)
+        return thermo._replace(energy=thermo.energy + self.bound)
+
+    def entropy_of(
+        self,
+        energy: Tensor,
+        volume: Tensor,
+        guess: Tensor,
+        species: Tensor | None = None,
+        *,
+        known: Thermo | None = None,
+    ) -> tuple[Tensor, Thermo]:
+        if known is not None:
+            known = known._replace(energy=known.energy - self.bound)
+        entropy, thermo = self.law.entropy_of(energy - self.bound, volume, guess, species, known=known)
+        return entropy, thermo._replace(energy=thermo.energy + self.bound)
+
+
 class LearnedEquationOfState(EquationOfState):
     """A monotone-convex network of (S, -ln V) plus exponentials.
 

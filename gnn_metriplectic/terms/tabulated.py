@@ -19,6 +19,7 @@ from gnn_metriplectic.terms.density import DensityKernel
 from gnn_metriplectic.terms.energy import EquationOfState, Thermo
 from gnn_metriplectic.terms.friction import FactorisedFriction
 from gnn_metriplectic.terms.jets import SpeciesShift
+from gnn_metriplectic.terms.potential import PairPotential
 from gnn_metriplectic.terms.rows import by_rows
 
 RANGES = ("error", "warn", "clamp")
@@ -102,14 +103,8 @@ class TabulatedKernel(DensityKernel):
     @classmethod
     def of(cls, kernel: DensityKernel, intervals: int) -> TabulatedKernel:
         """The table of another kernel of one species."""
-
-        def jet(rho: Tensor) -> tuple[Tensor, Tensor]:
-            value, slope = kernel(_line(kernel.cutoff * rho))
-            inside = rho < 1.0
-            value = torch.cat([kernel.at_zero(_line(rho[:1]))[:1], value[1:]])
-            return tuple(torch.where(inside, x, 0.0).unsqueeze(1) for x in (value, kernel.cutoff * slope))
-
-        return cls(kernel.cutoff, CubicSpline.through(jet, (0.0, 1.0), intervals))
+        spline = CubicSpline.through(_of_distance(kernel), (0.0, 1.0), intervals)
+        return cls(kernel.cutoff, spline)
 
     def forward(self, pairs: Pairs, species: Tensor | None = None) -> tuple[Tensor, Tensor]:
         value, slope = self.spline.jet(pairs.distance / self.cutoff)
@@ -117,6 +112,28 @@ class TabulatedKernel(DensityKernel):
 
     def at_zero(self, pairs: Pairs, species: Tensor | None = None) -> Tensor:
         return self.spline.value[0].expand(pairs.num_particles)
+
+
+class TabulatedPotential(PairPotential):
+    """φ as a spline in ρ = r / cutoff.
+
+    Args:
+        cutoff: h.
+        spline: of φ on [0, 1], in units of energy; zero with slope zero at 1.
+    """
+
+    def __init__(self, cutoff: float, spline: CubicSpline) -> None:
+        super().__init__(cutoff, energy=1.0)
+        self.spline = spline
+
+    @classmethod
+    def of(cls, potential: PairPotential, intervals: int) -> TabulatedPotential:
+        """The table of another potential of one species."""
+        return cls(potential.cutoff, CubicSpline.through(_of_distance(potential), (0.0, 1.0), intervals))
+
+    def forward(self, pairs: Pairs, species: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        value, slope = self.spline.jet(pairs.distance / self.cutoff)
+        return value.squeeze(1), slope.squeeze(1) / self.cutoff
 
 
 class TabulatedFriction(FactorisedFriction):
@@ -337,3 +354,14 @@ def _line(distance: Tensor) -> Pairs:
     index = torch.zeros(2, len(distance), dtype=torch.long, device=distance.device)
     index[1] = 1
     return Pairs(index, displacement, 2)
+
+
+def _of_distance(term: DensityKernel | PairPotential) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Value and slope d/dρ of a term as functions of ρ, zero from the cutoff on."""
+
+    def jet(rho: Tensor) -> tuple[Tensor, Tensor]:
+        value, slope = term(_line(term.cutoff * rho))
+        inside = rho < 1.0
+        return tuple(torch.where(inside, x, 0.0).unsqueeze(1) for x in (value, term.cutoff * slope))
+
+    return jet

@@ -266,7 +266,7 @@ void FixMetriplectic::unpack_reverse_comm(int n, int *list, double *buf)
 
 // ---------------------------------------------------------------- states
 
-/// Pairs, volumes and W' at the present positions; where particles moved, also the pairs before.
+/// Pairs, volumes and energies of the potential at the present positions; where particles moved, also the pairs before.
 void FixMetriplectic::find_pairs(bool moved)
 {
   const int nlocal = atom->nlocal, nall = nlocal + atom->nghost;
@@ -293,16 +293,21 @@ void FixMetriplectic::find_pairs(bool moved)
   // without a new neighbour list particles are where they were in the arrays, and the last pairs those before the step
   const bool keep = moved && neighbor->ago > 0;
   pairs->restart(keep, place.data());
-  double *density = zeroed(volume, 1);
+  double *crowded = zeroed(sums, metriplectic::CROWDED);
   const NeighList *list = pair->list;
   for (int k = 0; k < list->inum; ++k) {
     const int i = list->ilist[k];
-    pairs->add(i, list->firstneigh[i], NEIGHMASK, list->numneigh[i], density);
+    pairs->add(i, list->firstneigh[i], NEIGHMASK, list->numneigh[i], crowded);
     if (moved && !keep) pairs->add_before(i, list->firstneigh[i], NEIGHMASK, list->numneigh[i], place_before.data());
   }
-  pairs->finish(density);
-  reverse(volume, 1);
-  for (int i = 0; i < nlocal; ++i) volume[i] = 1.0 / (pair->model().weight_at_zero + volume[i]);
+  pairs->finish(crowded);
+  reverse(sums, metriplectic::CROWDED);
+  volume.resize(nlocal);
+  bound.resize(nlocal);
+  for (int i = 0; i < nlocal; ++i) {
+    volume[i] = 1.0 / (pair->model().weight_at_zero + sums[metriplectic::CROWDED * i]);
+    bound[i] = sums[metriplectic::CROWDED * i + 1];
+  }
 }
 
 /// Looks whether a state is one that the tables hold.
@@ -355,7 +360,7 @@ void FixMetriplectic::set_state(int i, double s, const metriplectic::Thermo &sta
   if (!(state.temperature > 0.0))
     error->one(FLERR, "Particle {} has entropy {:.6g}, to which no positive temperature belongs", atom->tag[i], s);
   const double k_B = pair->model().k_B;
-  energy[i] = state.energy;
+  energy[i] = state.energy + bound[i];
   double *to = &shared[static_cast<std::size_t>(i) * SHARED];
   to[STRENGTH] = state.pressure * volume[i] * volume[i];
   to[BY_CAPACITY] = k_B / state.heat_capacity;
@@ -365,7 +370,7 @@ void FixMetriplectic::set_state(int i, double s, const metriplectic::Thermo &sta
   out[VOLUME_OUT] = volume[i];
   out[TEMPERATURE_OUT] = k_B * state.temperature;
   out[PRESSURE_OUT] = state.pressure;
-  out[ENERGY_OUT] = state.energy;
+  out[ENERGY_OUT] = energy[i];
   out[CAPACITY_OUT] = state.heat_capacity / k_B;
 }
 
@@ -581,8 +586,9 @@ void FixMetriplectic::find_entropies()
     for (int i = start; i < stop; ++i) {
       if (!covered(i)) continue;
       const double *out = array_atom[i];
-      searches[i - start] = {
-          energy[i], s[i], {out[ENERGY_OUT], out[TEMPERATURE_OUT] / k_B, 0.0, out[CAPACITY_OUT] * k_B}};
+      searches[i - start] = {energy[i] - bound[i],
+                             s[i],
+                             {out[ENERGY_OUT] - bound[i], out[TEMPERATURE_OUT] / k_B, 0.0, out[CAPACITY_OUT] * k_B}};
       open[count++] = i;
     }
     for (int step = 0; count > 0 && step < STEPS; ++step) {
@@ -729,7 +735,7 @@ double FixMetriplectic::compute_vector(int n)
 double FixMetriplectic::memory_usage()
 {
   double bytes = pairs ? pairs->memory() : 0.0;
-  for (const Values *v : {&place, &place_before, &velocity, &middle, &volume, &shared, &thermal, &energy, &sums,
+  for (const Values *v : {&place, &place_before, &velocity, &middle, &volume, &bound, &shared, &thermal, &energy, &sums,
                           &blocks, &net, &impulse, &kicked})
     bytes += v->capacity() * sizeof(double);
   bytes += isochores.capacity() * sizeof(metriplectic::Isochore);

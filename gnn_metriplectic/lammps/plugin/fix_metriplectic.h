@@ -91,7 +91,8 @@ class FixMetriplectic : public Fix {
   double **carried;    // impulse of the half step (3), P V^2 and U before it: per particle, migrating
 
   // by particle, ghosts included where a pair needs both ends
-  Values place, place_before, velocity, middle, volume, shared, thermal, energy, sums, blocks, net, impulse, kicked;
+  Values place, place_before, velocity, middle, volume, bound, shared, thermal, energy, sums, blocks, net, impulse,
+      kicked;
   std::vector<std::uint32_t> number;
   std::vector<metriplectic::Isochore> isochores;    // of owned particles, at their volumes
 

@@ -77,6 +77,7 @@ void PairList::Geometry::fit(std::size_t size)
   if (first.size() >= size) return;
   make_room(first, size);
   slope.resize(first.size());
+  tension.resize(first.size());
   // zeros where the last pairs look ahead
   second.resize(first.size() + AHEAD);
 }
@@ -85,7 +86,7 @@ double PairList::memory() const
 {
   double doubles = 0.0, words = 0.0;
   for (const Geometry *g : {&now, &before}) {
-    doubles += g->slope.capacity();
+    doubles += g->slope.capacity() + g->tension.capacity();
     words += 2.0 * g->first.capacity();
   }
   for (const auto *values : {&distance, &drag, &drag_along, &given}) doubles += values->capacity();
@@ -108,7 +109,7 @@ void PairList::restart(bool keep, const double *places)
   now.count = weighed = 0;
 }
 
-void PairList::add(int i, const int *neighbors, int mask, int count, double *density)
+void PairList::add(int i, const int *neighbors, int mask, int count, double *sums)
 {
   const double reach = tables.cutoff * tables.cutoff;
   now.fit(static_cast<std::size_t>(now.count) + count);
@@ -127,7 +128,7 @@ void PairList::add(int i, const int *neighbors, int mask, int count, double *den
     n += square < reach;
   }
   now.count = n;
-  if (n - weighed >= CHUNK) weigh(n, density);
+  if (n - weighed >= CHUNK) weigh(n, sums);
 }
 
 void PairList::add_before(int i, const int *neighbors, int mask, int count, const double *places)
@@ -145,34 +146,46 @@ void PairList::add_before(int i, const int *neighbors, int mask, int count, cons
     const int n = before.count++;
     before.first[n] = i;
     before.second[n] = j;
-    before.slope[n] = length > 0.0 ? by_rho * to_rho / length : 0.0;
+    // coinciding particles have no direction
+    const double scale = length > 0.0 ? to_rho / length : 0.0;
+    before.slope[n] = by_rho * scale;
+    tables.bond(length * to_rho, value, by_rho);
+    before.tension[n] = by_rho * scale;
   }
 }
 
-void PairList::weigh(int stop, double *density)
+void PairList::weigh(int stop, double *sums)
 {
   const double to_rho = 1.0 / tables.cutoff;
-  double weights[CHUNK];
+  double weights[CHUNK], bonds[CHUNK];
   for (int start = weighed; start < stop; start += CHUNK) {
     const int count = std::min(CHUNK, stop - start);
-    double *r = distance.data() + start, *slope = now.slope.data() + start;
+    double *r = distance.data() + start, *slope = now.slope.data() + start, *tension = now.tension.data() + start;
 #pragma omp simd
     for (int k = 0; k < count; ++k) {
       const double length = std::sqrt(r[k]);
       r[k] = length;
       double by_rho;
       tables.weight(length * to_rho, weights[k], by_rho);
-      // coinciding particles have no direction
-      slope[k] = length > 0.0 ? by_rho * to_rho / length : 0.0;
+      const double scale = length > 0.0 ? to_rho / length : 0.0;
+      slope[k] = by_rho * scale;
+      tables.bond(length * to_rho, bonds[k], by_rho);
+      tension[k] = by_rho * scale;
     }
     const int *j = now.second.data() + start;
     by_first(now.first.data() + start, 0, count, [&](int i, int begin, int end) {
-      double own = 0.0;
+      double own = 0.0, bound = 0.0;
       for (int k = begin; k < end; ++k) {
+        const double half = 0.5 * bonds[k];
+        double *to = sums + CROWDED * static_cast<std::size_t>(j[k]);
         own += weights[k];
-        density[j[k]] += weights[k];
+        bound += half;
+        to[0] += weights[k];
+        to[1] += half;
       }
-      density[i] += own;
+      double *to = sums + CROWDED * static_cast<std::size_t>(i);
+      to[0] += own;
+      to[1] += bound;
     });
   }
   weighed = stop;
@@ -296,7 +309,8 @@ void PairList::kick(const Particles &particles, const Noise &noise, const double
         expect(v, LANES, now.second.data() + k);
         expect(sums, KICKED, now.second.data() + k);
         const Lanes r = at(place, i) - at(place, now.second[k]), along = drag_along[k] * r;
-        const Lanes push = -half_dt * now.slope[k] * (own + strength[SHARED * j]) * r, random = at(given.data(), k);
+        const Lanes push = -half_dt * (now.slope[k] * (own + strength[SHARED * j]) + now.tension[k]) * r;
+        const Lanes random = at(given.data(), k);
         const Lanes diagonal = drag[k] + along * r, u = vi - at(v, now.second[k]);
         const Lanes friction = drag[k] * u + sum(r * u) * along;
         const Lanes side = Lanes{along[0], along[0], along[1], 0.0} * Lanes{r[1], r[2], r[2], 0.0};
@@ -342,20 +356,23 @@ void PairList::rub(const double *v, double *forces) const
 
 void PairList::book(const double *v, const double *friction, double dt, const double *place_before, double *sums) const
 {
+  // half the work of a potential goes to either end, half of it before and half after the step
+  const double quarter = 0.25 * dt;
   by_first(before.first.data(), 0, before.count, [&](int i, int begin, int end) {
     const Lanes own = at(v, i), here = at(place_before, i);
-    double rates = 0.0;
+    Lanes sum_of = {};
     for (int k = begin; k < end; ++k) {
       const int j = before.second[k];
       expect(place_before, LANES, before.second.data() + k);
       expect(v, LANES, before.second.data() + k);
       expect(sums, LANES, before.second.data() + k);
       const Lanes r = here - at(place_before, j), u = own - at(v, j);
-      const double rate = before.slope[k] * sum(r * u);
-      rates += rate;
-      sums[LANES * static_cast<std::size_t>(j)] += rate;
+      const double along = sum(r * u);
+      const Lanes rate = {before.slope[k] * along, 0.0, quarter * before.tension[k] * along, 0.0};
+      sum_of += rate;
+      at(sums, j) += rate;
     }
-    sums[LANES * static_cast<std::size_t>(i)] += rates;
+    at(sums, i) += sum_of;
   });
   by_first(now.first.data(), 0, now.count, [&](int i, int begin, int end) {
     const Lanes own = at(v, i), own_friction = at(friction, i), here = at(place, i);
@@ -368,10 +385,10 @@ void PairList::book(const double *v, const double *friction, double dt, const do
       expect(sums, LANES, now.second.data() + k);
       const Lanes r = here - at(place, j), random = at(given.data(), k);
       const Lanes u = own - at(v, j), w = own_friction - at(friction, j);
-      const double rate = now.slope[k] * sum(r * u), passed = random[3];
+      const double along = sum(r * u), rate = now.slope[k] * along, passed = random[3];
       // half the work against friction and random force
       const Lanes force = (dt * drag[k]) * w + (dt * drag_along[k] * sum(r * w)) * r - random;
-      const double heated = 0.5 * sum(force * u);
+      const double heated = 0.5 * sum(force * u) + quarter * now.tension[k] * along;
       sum_of += Lanes{0.0, rate, heated + passed, 0.0};
       at(sums, j) += Lanes{0.0, rate, heated - passed, 0.0};
     }
@@ -391,7 +408,8 @@ void PairList::push(const double *shared, double *forces) const
       expect(place, LANES, now.second.data() + k);
       expect(shared, SHARED, now.second.data() + k);
       expect(forces, LANES, now.second.data() + k);
-      const Lanes force = now.slope[k] * (own + strength[SHARED * j]) * (here - at(place, now.second[k]));
+      const double pull = now.slope[k] * (own + strength[SHARED * j]) + now.tension[k];
+      const Lanes force = pull * (here - at(place, now.second[k]));
       sum_of += force;
       at(forces, now.second[k]) += force;
     }
@@ -445,7 +463,8 @@ void PairList::stress(const double *v, const double *shared, double virial[6], d
   for (int k = 0; k < now.count; ++k) {
     const std::size_t i = now.first[k], j = now.second[k];
     const Lanes r = at(place, now.first[k]) - at(place, now.second[k]), u = at(v, now.first[k]) - at(v, now.second[k]);
-    const double central = -now.slope[k] * (strength[SHARED * i] + strength[SHARED * j]) - drag_along[k] * sum(r * u);
+    const double pull = now.slope[k] * (strength[SHARED * i] + strength[SHARED * j]) + now.tension[k];
+    const double central = -pull - drag_along[k] * sum(r * u);
     const Lanes force = central * r - drag[k] * u;
     // friction across the pair has a torque, and LAMMPS holds six numbers: those that the faces of a box with tilts xy,
     // xz and yz work against, the flux of x-momentum along y and so on

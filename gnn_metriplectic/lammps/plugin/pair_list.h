@@ -19,8 +19,8 @@ namespace metriplectic {
 /// What the ends of a pair tell each other, 4 numbers a particle: P V^2, beta = (1 - k_B / C) / T, T, k_B / C.
 enum { STRENGTH, BETA, TEMPERATURE, BY_CAPACITY, SHARED };
 
-/// Numbers a particle of `PairList::kick`.
-constexpr int KICKED = 16;
+/// Numbers a particle of `PairList::add`, and of `PairList::kick`.
+constexpr int CROWDED = 2, KICKED = 16;
 
 /// What the pairs need of each particle, ghosts included.
 struct Particles {
@@ -43,11 +43,11 @@ class PairList {
   /// Starts anew, with particles at places (LANES numbers each) that stay until the next start. Where particles kept
   /// their places in the arrays since, the pairs so far become those before the step.
   void restart(bool keep, const double *place);
-  /// Adds the neighbours (less the bits beyond the mask) of particle i that are within the cutoff, and W of pairs to
-  /// both ends' density: of all pairs only after `finish`, as they are taken some at a time, while they are in the
-  /// cache.
-  void add(int i, const int *neighbors, int mask, int count, double *density);
-  void finish(double *density) { weigh(now.count, density); }
+  /// Adds the neighbours (less the bits beyond the mask) of particle i that are within the cutoff, and to the CROWDED
+  /// sums of both ends W and half of phi of pairs: of all pairs only after `finish`, as they are taken some at a time,
+  /// while they are in the cache.
+  void add(int i, const int *neighbors, int mask, int count, double *sums);
+  void finish(double *sums) { weigh(now.count, sums); }
   /// Adds those that were within the cutoff before the step, at the places of then.
   void add_before(int i, const int *neighbors, int mask, int count, const double *place);
   double memory() const;
@@ -58,8 +58,9 @@ class PairList {
   void kick(const Particles &particles, const Noise &noise, const double *v, double *sums);
   /// Adds the friction forces at velocities v; the fourth number is nothing.
   void rub(const double *v, double *forces) const;
-  /// Adds the rates W' e.v before (at the places of then) and after the step, and the heats, of the work at velocities
-  /// v; friction: the velocities at which its force was taken. The fourth number is nothing.
+  /// Adds the rates W' e.v before (at the places of then) and after the step, and the work of potential, friction and
+  /// noise with the heats, of velocities v; friction: the velocities at which its force was taken. The fourth number is
+  /// nothing.
   void book(const double *v, const double *friction, double dt, const double *place_before, double *sums) const;
 
   /// Adds the reversible forces; the fourth number is nothing.
@@ -80,12 +81,12 @@ class PairList {
   struct Geometry {
     int count = 0;
     Array<int> first, second;
-    Array<double> slope;    // W' / r
+    Array<double> slope, tension;    // W' / r and phi' / r
     void fit(std::size_t size);
   };
 
-  /// Distances and W' of pairs up to the given one, from where it stopped last; adds W to both ends' density.
-  void weigh(int stop, double *density);
+  /// Distances, W' and phi' of pairs up to the given one, from where it stopped last; adds to both ends as `add` says.
+  void weigh(int stop, double *sums);
   template <int BLOCKS> void coefficients(const Particles &particles, int start, int count);
   void conduct(const Particles &particles, int start, int count);
   void fit_interactions();

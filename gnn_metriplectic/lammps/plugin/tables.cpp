@@ -14,7 +14,7 @@ namespace metriplectic {
 namespace {
 
 constexpr const char *FORMAT = "gnn_metriplectic tables";
-constexpr int VERSION = 1;
+constexpr int VERSION = 2;
 
 std::string in_words(double x)
 {
@@ -339,6 +339,9 @@ Tables::Tables(const std::string &text, const std::string &file)
   k_B = entry.number("k_B", true);
   sweeps = static_cast<int>(entry.part("integrator").number("sweeps", true));
   kernel = read_spline(entry.part("kernel"));
+  const std::vector<double> nothing(2, 0.0);
+  potential =
+      content.contains("potential") ? read_spline(entry.part("potential")) : CubicTable(0.0, 1.0, 1, nothing, nothing);
   double unused;
   weight(0.0, weight_at_zero, unused);
 

@@ -121,6 +121,15 @@ class Tables {
     slope = kernel.per_width * (c[1] + t * (2.0 * c[2] + 3.0 * t * c[3]));
   }
 
+  /// phi and dphi/drho of a pair, zero without a pair potential.
+  void bond(double rho, double &value, double &slope) const
+  {
+    double t;
+    const double *c = potential.locate(rho, t);
+    value = c[0] + t * (c[1] + t * (c[2] + t * c[3]));
+    slope = potential.per_width * (c[1] + t * (2.0 * c[2] + 3.0 * t * c[3]));
+  }
+
   /// g_k of A, B and K and a multiple of dg_k/d ln T, `columns` each.
   void thermal_features(double temperature, double multiple, double *value, double *slope) const;
 
@@ -130,6 +139,7 @@ class Tables {
   double weight_at_zero;
   double squared[LANES];    // scales of A^2, B^2, K^2
   CubicTable kernel;        // W
+  CubicTable potential;     // phi
   // [k - 1][LANES] for k from 1 to rank - 1, and rows of zeros up to whole multiples of WIDE
   CubicTable radial;     // phi_k; 2 phi_0 of A, B and K in the spare lanes of the first three rows
   CubicTable thermal;    // g_k, in ln T

@@ -1,0 +1,81 @@
+"""Energies of pairs of particles, as functions of their distance."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from gnn_metriplectic.geometry import Pairs
+from gnn_metriplectic.terms.jets import ScalarNetwork, SpeciesShift
+
+
+class PairPotential(nn.Module):
+    """φ of a pair, of either sign, and without a jump of the force where pairs come into reach.
+
+    Subclasses give ``forward``.
+
+    Args:
+        cutoff: h.
+        energy: the unit of φ.
+    """
+
+    def __init__(self, cutoff: float, *, energy: float) -> None:
+        super().__init__()
+        if not energy > 0:
+            raise ValueError(f"energy scale of the pair potential is {energy}; it must be positive")
+        self.cutoff, self.unit = cutoff, energy
+
+    def forward(self, pairs: Pairs, species: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """φ and dφ/dr of each pair, both ``[E]``."""
+        raise NotImplementedError
+
+
+class LearnedPotential(PairPotential):
+    """φ = ε net(ρ²) (1 - ρ²)², ρ = r / cutoff.
+
+    Args:
+        cutoff: h.
+        energy: ε.
+        width, depth: of the network.
+        species: number of species.
+    """
+
+    def __init__(self, cutoff: float, *, energy: float, width: int, depth: int, species: int = 1) -> None:
+        super().__init__(cutoff, energy=energy)
+        self.network = ScalarNetwork(1, width=width, depth=depth)
+        self.shift = SpeciesShift(species, width)
+
+    def forward(self, pairs: Pairs, species: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        rho = pairs.distance / self.cutoff
+        ends = (None, None) if species is None else pairs.ends(species)
+        value, slope = (x.squeeze(1) for x in self.network.jet(rho * rho, self.shift(*ends)))
+        window = (1.0 - rho * rho).clamp(min=0.0)
+        rise = 2.0 * rho / self.cutoff * (window**2 * slope - 2.0 * window * value)
+        return self.unit * window**2 * value, self.unit * rise
+
+
+class SpringPotential(PairPotential):
+    """φ = ε (1 - ρ²)² exp net(ρ²) (r/r⁰ - 1)², harmonic springs between reference neighbours, ρ = r⁰/h.
+
+    Its pairs are `Pairs.bonded`.
+
+    Args:
+        cutoff: h.
+        energy: ε.
+        width, depth: of the network.
+        species: number of species.
+    """
+
+    def __init__(self, cutoff: float, *, energy: float, width: int, depth: int, species: int = 1) -> None:
+        super().__init__(cutoff, energy=energy)
+        self.network = ScalarNetwork(1, width=width, depth=depth)
+        self.shift = SpeciesShift(species, width)
+
+    def forward(self, pairs: Pairs, species: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        reference = pairs.bonds.reference
+        rest = reference.pairs.distance
+        ends = (None, None) if species is None else pairs.ends(species)
+        logarithm = self.network((rest / self.cutoff) ** 2, self.shift(*ends)).squeeze(1)
+        strength = self.unit * reference.weight * torch.exp(logarithm)
+        stretch = pairs.distance / rest - 1.0
+        return strength * stretch**2, 2.0 * strength * stretch / rest
