@@ -232,6 +232,8 @@ def test_learning_refuses_what_does_not_fit_a_solid(sheets):
         TransitionDataset(sheets, cutoff=0.15, lag=1, patch=10)
     with pytest.raises(ValueError, match="term 'elastic' is one of solids"):
         gm.fit(fluid, cutoff=0.15, steps=1, steps_per_epoch=1, terms={"elastic": {"width": 4}})
+    with pytest.raises(ValueError, match="term 'potential' is one of fluids"):
+        gm.fit(sheets, cutoff=0.15, steps=1, steps_per_epoch=1, terms={"potential": {"width": 4, "depth": 1}})
     with pytest.raises(ValueError, match="the strain's measure is 'hencky'; choose one of"):
         gm.fit(sheets, cutoff=0.15, steps=1, steps_per_epoch=1, terms={"strain": {"measure": "hencky"}})
 

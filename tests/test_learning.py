@@ -445,6 +445,12 @@ def test_a_trajectory_alone_gives_its_last_tenth_for_validation(gas):
     assert seen["validation"][0] is other
 
 
+def test_a_fluid_has_a_pair_potential_where_it_is_asked_for(gas):
+    assert fit(gas).potential is None
+    model = fit(gas, terms={"potential": {"width": 8, "depth": 1}})
+    assert any(parameter.abs().sum() > 0 for parameter in model.potential.parameters())
+
+
 def test_trainer_options_reach_lightning(gas):
     seen = {}
 
@@ -467,6 +473,7 @@ def test_trainer_options_reach_lightning(gas):
         ({"mass": -1.0}, "mass is -1.0"),
         ({"terms": {"viscosity": {}}}, "term 'viscosity' is unknown"),
         ({"terms": {"kernel": {"widht": 3}}}, "widht"),
+        ({"terms": {"kernel": None}}, "term 'kernel' is None, and a metriplectic model cannot be without"),
         ({"trainer": {"max_epochs": 3}}, "max_epochs"),
         ({"trainer": {"devics": 3}}, "devics"),
         ({"lag": 200}, "trajectory 0 has 100 frames; a lag of 200"),

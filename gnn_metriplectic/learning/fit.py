@@ -107,7 +107,8 @@ def fit(
             (``metadata["temperature"]``, else 1) is the unit of energy. Baselines are ``inertial``. None for no liquid.
         patch: particles a patch (without the halo that is added), where a snapshot is too large for memory: a
             batch then holds patches instead of snapshots. None for whole snapshots.
-        terms: settings of the networks that differ from the defaults.
+        terms: settings of the networks that differ from the defaults; of a metriplectic fluid
+            ``{"potential": {"width": 32, "depth": 2}}`` adds a pair potential to U(S, V).
         steps, batch_size, lr, warmup, clip: gradient steps, graphs a step, peak rate of the one-cycle
             schedule (by default that of the kind), the share of steps in which it rises, and the largest gradient norm.
             Below about 500 steps the entropy is not yet standardised (its variance was seen at 0.04 to 0.4, and at
@@ -154,6 +155,10 @@ def fit(
     for name, changes in (terms or {}).items():
         if name not in networks:
             raise ValueError(f"term {name!r} is unknown; known: {sorted(networks)}")
+        if changes is None and name not in FLUID_TERMS:
+            raise ValueError(
+                f"term {name!r} is None, and a {kind} model cannot be without: leave it out, or give its settings"
+            )
         networks[name] = None if changes is None else {**(networks[name] or {}), **changes}
     if kind == "metriplectic":
         solid = train[0].reference is not None

@@ -23,10 +23,11 @@ partner recoils less, by m_j + ½ dt ζ_j in place of m_j, and its u_j is smalle
 Velocities that are slopes of a film show friction and noise less than they act, and errors besides
 (`trajectory.window`): G and ζ have a share of their size in η, and the solvent's are those that the errors leave seen.
 Errors of displacements and of entropies that were read off neighbours add their variance. And where the map has r'
-before the noise of its step, a film has r' = r + ½ dt (v + v') and what is left. The mean way there is the cubic through
-places and velocities at both ends, and Simpson's rule the mean force on it, ⅙ (f + 4 f(½ (r + r') + ⅛ dt (v - v')) + f').
-It answers to v', and -⅙ dt² ∂f_i/∂r_i stands beside the friction in the determinant. With ½ (f + f') the forces of the
-built-in film came out 10 % stiff (27 % over 3 frames) where they are 5 % so (docs/video.md).
+before the noise of its step, a film has r' = r + ½ dt (v + v') and what is left. The mean way there is the cubic
+through places and velocities at both ends, and Simpson's rule gives the mean force on it,
+⅙ (f + 4 f(½ (r + r') + ⅛ dt (v - v')) + f'). It answers to v', and -⅙ dt² ∂f_i/∂r_i stands beside the friction in the
+determinant. With ½ (f + f') the forces of the built-in film came out 10 % stiff (27 % over 3 frames), so 5 %
+(docs/video.md).
 
 For one moving particle the density is exact, and for the momenta of two; among more it leaves out how the partners
 answer one another, of second order in γ dt. With γ dt = 0.4 and 3 or 15 partners the friction is found within the

@@ -23,7 +23,7 @@ from gnn_metriplectic.models.particles import Configuration
 from gnn_metriplectic.terms.entropy import negentropy
 from gnn_metriplectic.trajectory.window import EXACT, Sight
 
-CHECKPOINT_FORMAT = 3
+CHECKPOINT_FORMAT = 4
 # weight of the negentropy of S; one makes the loss the information about the future, and more keeps S near the
 # Gaussian of thermal fluctuations
 NEGENTROPY = 2.0
