@@ -170,7 +170,8 @@ def _scenario(name: str, given: Mapping[str, Any], metrics: Mapping[str, Any], f
     stirred = given.get("stirring")
     if stirred is not None:
         # maps need the whole width
-        table += _image(plots.plot_rearrangements(stirred.place, stirred.rearranged, stirred.free), "rearrangements")
+        maps = _image(plots.plot_rearrangements(stirred.place, stirred.rearranged, stirred.free), "rearrangements")
+        table += f"<figure>{maps}</figure>"
         pictures = [
             _image(plots.plot_flow_profile(stirred.distance, given["flow"]), "flow profile"),
             *pictures,
