@@ -148,6 +148,13 @@ def test_splits_hold_what_their_settings_say(tmp_path):
 
 
 @pytest.mark.usefixtures("serial")
+def test_entries_of_one_name_are_numbered_on(tmp_path):
+    twice = [entry("shear", "shear"), entry("shear", "shear", frames=4)]
+    folder = ensure_dataset(settings(test=twice), tmp_path, seed=0)
+    assert [len(t) for t in read_split(folder, "test")["shear"]] == [3, 4]
+
+
+@pytest.mark.usefixtures("serial")
 def test_only_missing_files_are_made_again_and_with_the_same_bits(tmp_path):
     folder = ensure_dataset(settings(), tmp_path, seed=0)
     before = fingerprints(folder)

@@ -19,6 +19,7 @@ import gnn_metriplectic as gm
 from gnn_metriplectic.analysis.rearrangement import d2min
 from gnn_metriplectic.analysis.transport import msd
 from gnn_metriplectic.evaluation.camera import filmed, films
+from gnn_metriplectic.evaluation.stirring import Stirring, flow_error, mean_flow
 from gnn_metriplectic.geometry import Box
 from gnn_metriplectic.learning.transitions import TransitionDataset
 from gnn_metriplectic.systems.video import ColloidSystem, VideoSystem
@@ -228,6 +229,19 @@ def test_tracks_of_other_programs_are_read(kind, tmp_path):
     assert table["frame"].tolist() == [0, 1, 1]
     assert table["x"].tolist() == [1.0, 1.5, 7.0]
     assert table["particle"].nunique() == 2
+
+
+def test_flows_of_several_runs_are_pooled_with_their_phases():
+    nothing = np.zeros(0)
+    runs = [
+        Stirring({}, nothing, {"truth": np.array([1.0, 0.2j, np.nan]), "model": side}, {}, {}, nothing)
+        for side in (np.array([0.8, 0.3j, 0.0]), np.array([0.8, -0.3j, 0.0]))
+    ]
+    truth, model = (mean_flow(runs, side) for side in ("truth", "model"))
+    assert np.allclose(truth, [1.0, 0.2, np.nan], equal_nan=True)
+    assert np.allclose(model, [0.8, 0.0, 0.0]), "what is not in phase is noise"
+    assert flow_error(model, truth) == pytest.approx((0.08 / 1.04) ** 0.5)
+    assert flow_error(truth, truth) == 0.0
 
 
 def test_d2min_is_blind_to_a_linear_map_and_sees_an_exchange():
