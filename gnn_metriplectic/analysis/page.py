@@ -16,13 +16,13 @@ section { background: white; border: 1px solid var(--line); border-radius: 10px;
           margin-bottom: 20px; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th { text-align: right; font-size: 0.83rem; font-weight: 600; color: var(--soft); padding: 0 7px 8px;
+th { text-align: right; font-size: 0.8rem; font-weight: 600; color: var(--soft); padding: 0 5px 8px;
      white-space: nowrap; border-bottom: 2px solid var(--line); vertical-align: bottom; }
-td { text-align: right; padding: 10px 7px; white-space: nowrap; border-bottom: 1px solid var(--line); }
+td { text-align: right; padding: 10px 5px; font-size: 0.95rem; white-space: nowrap; border-bottom: 1px solid var(--line); }
 tr:last-child td { border-bottom: 0; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 td:first-child { font-weight: 600; }
-small { display: block; color: var(--soft); font-size: 0.8rem; font-weight: 400; }
+small { display: block; color: var(--soft); font-size: 0.77rem; font-weight: 400; }
 .note { color: var(--soft); font-size: 0.87rem; margin: 14px 0 0; max-width: 78em; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(330px, 1fr)); gap: 18px 22px; }
 .plots img { width: 100%; height: auto; display: block; max-width: 560px; }
