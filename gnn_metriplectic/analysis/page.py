@@ -18,7 +18,8 @@ section { background: white; border: 1px solid var(--line); border-radius: 10px;
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th { text-align: right; font-size: 0.8rem; font-weight: 600; color: var(--soft); padding: 0 5px 8px;
      white-space: nowrap; border-bottom: 2px solid var(--line); vertical-align: bottom; }
-td { text-align: right; padding: 10px 5px; font-size: 0.95rem; white-space: nowrap; border-bottom: 1px solid var(--line); }
+td { text-align: right; padding: 10px 5px; font-size: 0.95rem; white-space: nowrap;
+     border-bottom: 1px solid var(--line); }
 tr:last-child td { border-bottom: 0; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 td:first-child { font-weight: 600; }
