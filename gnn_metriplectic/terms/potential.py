@@ -30,8 +30,8 @@ class PairPotential(nn.Module):
         raise NotImplementedError
 
 
-class LearnedPotential(PairPotential):
-    """φ = ε net(ρ²) (1 - ρ²)², ρ = r / cutoff.
+class NetworkPotential(PairPotential):
+    """φ made of a network of one number, in units of energy ε.
 
     Args:
         cutoff: h.
@@ -44,6 +44,10 @@ class LearnedPotential(PairPotential):
         super().__init__(cutoff, energy=energy)
         self.network = ScalarNetwork(1, width=width, depth=depth)
         self.shift = SpeciesShift(species, width)
+
+
+class LearnedPotential(NetworkPotential):
+    """φ = ε net(ρ²) (1 - ρ²)², ρ = r / cutoff."""
 
     def forward(self, pairs: Pairs, species: Tensor | None = None) -> tuple[Tensor, Tensor]:
         rho = pairs.distance / self.cutoff
@@ -54,22 +58,11 @@ class LearnedPotential(PairPotential):
         return self.unit * window**2 * value, self.unit * rise
 
 
-class SpringPotential(PairPotential):
+class SpringPotential(NetworkPotential):
     """φ = ε (1 - ρ²)² exp net(ρ²) (r/r⁰ - 1)², harmonic springs between reference neighbours, ρ = r⁰/h.
 
     Its pairs are `Pairs.bonded`.
-
-    Args:
-        cutoff: h.
-        energy: ε.
-        width, depth: of the network.
-        species: number of species.
     """
-
-    def __init__(self, cutoff: float, *, energy: float, width: int, depth: int, species: int = 1) -> None:
-        super().__init__(cutoff, energy=energy)
-        self.network = ScalarNetwork(1, width=width, depth=depth)
-        self.shift = SpeciesShift(species, width)
 
     def forward(self, pairs: Pairs, species: Tensor | None = None) -> tuple[Tensor, Tensor]:
         reference = pairs.bonds.reference
