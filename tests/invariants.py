@@ -496,9 +496,11 @@ class StepLaws(_Laws):
 
 
 @torch.no_grad()
-def conservation(model: MetriplecticModel, state: State, box: Box, dt: float, steps: int) -> tuple[float, float, float]:
+def conservation(
+    model: MetriplecticModel, state: State, box: Box, dt: float, steps: int, **options: int
+) -> tuple[float, float, float]:
     """Largest change of the energy over kinetic energy, of the momentum over Σ m|v|, and of the kinetic energy."""
-    scheme = EnergyConserving(model, box, dt, seed=5)
+    scheme = EnergyConserving(model, box, dt, seed=5, **options)
     frame = scheme.start(state)
     energy, kinetic = model.energy(state, frame.configuration.pairs), model.kinetic_energy(state)
     momentum = model.momentum(state)

@@ -16,7 +16,7 @@ from gnn_metriplectic.dynamics.integrators import INTEGRATORS, EnergyConserving,
 from gnn_metriplectic.dynamics.simulate import simulate
 from gnn_metriplectic.geometry import Box, dot, neighbor_pairs, pair_normals
 from gnn_metriplectic.models import MetriplecticModel, State
-from gnn_metriplectic.terms import EquationOfState, Friction, FrictionTerm, LucyKernel, Thermo
+from gnn_metriplectic.terms import EquationOfState, Friction, FrictionTerm, HeatBath, LucyKernel, Thermo
 
 SCHEMES = pytest.mark.parametrize("scheme", INTEGRATORS.values(), ids=INTEGRATORS)
 
@@ -77,9 +77,11 @@ def test_a_forcing_changes_the_energy_by_its_work():
     frame, total = integrator.start(state), 0.0
     for _ in range(50):
         previous, frame = frame, integrator.step(frame)
-        middle = 0.5 * (previous.state.vel + frame.state.vel)
-        force = 0.5 * mass * sum(forcing.acceleration(f.state.pos, 0.0) for f in (previous, frame))
-        work = 0.01 * (force * middle).sum()
+        drift = (frame.state.pos - previous.state.pos) / 0.01
+        work = sum(
+            0.5 * 0.01 * (mass * forcing.acceleration(f.state.pos, 0.0) * 0.5 * (f.state.vel + drift)).sum()
+            for f in (previous, frame)
+        )
         change = total_energy(model, frame) - total_energy(model, previous)
         assert abs(float(change - work)) < 1e-12 * float(total_energy(model, frame))
         total += abs(float(work))
@@ -395,3 +397,41 @@ def test_species_that_the_model_does_not_know_are_an_error_in_blocks_too(block):
     state = scattered(model, 60, box=box)
     with pytest.raises(ValueError, match="species 2 is unknown"):
         EnergyConserving(model, box, 0.004, block=block).start(replace(state, species=torch.arange(60) % 3))
+
+
+def test_inner_steps_without_friction_are_steps_of_verlet():
+    """Of forces that know no entropy, n inner steps are n steps."""
+    learned = learned_model(3, potential=True, seed=1)
+    model = MetriplecticModel(
+        learned.kernel,
+        HeatBath(temperature=1.0),
+        ConstantDrag(0.0),
+        mass=1.0,
+        k_B=1.0,
+        dt=0.01,
+        dimension=3,
+        potential=learned.potential,
+    ).double()
+    box = Box.cubic(3.0, 3, shear_rate=0.8)
+    state = scattered(model, 30, box=box)
+    whole = simulate(model, state, box=box, dt=0.03, steps=20, every=20, inner_steps=3)
+    parts = simulate(model, state, box=box, dt=0.01, steps=60, every=60)
+    for name in ("positions", "velocities"):
+        assert mismatch(getattr(whole, name)[-1], getattr(parts, name)[-1]) < 1e-10
+    assert mismatch(whole.velocities[-1], state.vel) > 0.01
+
+
+@pytest.mark.parametrize("inner_steps", [2, 5])
+def test_inner_steps_conserve_energy_and_momentum(inner_steps):
+    model, box = learned_model(3), tilted_box(3)
+    drift, momentum, _ = conservation(model, scattered(model, 20, box=box), box, 0.02, 100, inner_steps=inner_steps)
+    assert drift < 1e-12
+    assert momentum < 1e-13
+
+
+def test_inner_steps_are_of_the_energy_conserving_integrator():
+    model, box = ideal_gas(2), Box.free(2)
+    with pytest.raises(ValueError, match="inner_steps is 2; only the energy_conserving integrator makes inner steps"):
+        EulerMaruyama(model, box, 0.01, inner_steps=2)
+    with pytest.raises(ValueError, match="inner_steps is 0"):
+        simulate(model, scattered(model, 5), box=box, dt=0.01, steps=1, inner_steps=0)

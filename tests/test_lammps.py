@@ -118,19 +118,32 @@ def test_a_hundred_steps_are_those_of_python(dimension, name, integrator, model_
     follow(model, box, state, result, 100, dt=dt, integrator=integrator)
 
 
-def test_a_sheared_box_is_that_of_python(model_files, tmp_path):
+@pytest.mark.parametrize(("dimension", "name"), [(2, "triclinic"), (3, "periodic")])
+def test_inner_steps_are_those_of_python(dimension, name, model_files, tmp_path):
+    model, box = gm.read_tables(model_files[dimension]), boxes(dimension)[name]
+    state = fluid(model, box)
+    state = replace(state, vel=0.5 * state.vel, entropy=0.5 * state.entropy)
+    write_data(tmp_path / "state.data", state, box)
+    pull = "fix pull all gravity 3.0 vector 1 0 0\n"
+    script = HEAD + START + STYLES + FIX.strip() + " inner 3\n" + pull + OUTPUT + RUN
+    result = run(tmp_path, model_files[dimension], script, dimension=dimension, steps=100, dt=2.0 * DT)
+    follow(model, box, state, result, 100, dt=2.0 * DT, forcing=Gravity(3.0), inner_steps=3)
+
+
+@pytest.mark.parametrize("inner", [1, 2])
+def test_a_sheared_box_is_that_of_python(inner, model_files, tmp_path):
     model, box = gm.read_tables(model_files[3]), boxes(3)["sheared"]
     state = fluid(model, box)
     write_data(tmp_path / "state.data", state, box)
     deform = f"fix shear all deform 1 xy erate {SHEAR} remap v\n"
-    script = HEAD + START + STYLES + FIX + deform + OUTPUT + RUN
+    script = HEAD + START + STYLES + FIX.strip() + f" inner {inner}\n" + deform + OUTPUT + RUN
     steps = 301  # beyond half a box of strain, where LAMMPS turns the cell
     result = run(tmp_path, model_files[3], script, steps=steps, every=1, dt=DT)
     # LAMMPS moves the box after the forces of a step, so that its box is one step behind
     start = gm.State(*(result.vectors(x, 3)[1] for x in ("x y z", "vx vy vz")), result.frames["d_entropy"][1])
     lean = -box.velocity_gradient * DT
     behind = gm.Box.triclinic([[2.6, 0.0, 0.0], [lean, 2.6, 0.0], [0.0, 0.0, 2.6]], shear_rate=SHEAR)
-    scheme = EnergyConserving(model, behind, DT, seed=3)
+    scheme = EnergyConserving(model, behind, DT, seed=3, inner_steps=inner)
     frame = scheme.start(start, step=1)
     for number in range(2, steps + 1):
         frame = scheme.step(frame)
@@ -176,12 +189,13 @@ def test_a_restart_continues_the_run(model_files, tmp_path):
     assert mismatch(rest.thermo["TotEng"][-1], whole.thermo["TotEng"][-1]) < 1e-12
 
 
-@pytest.mark.parametrize("dt", [0.002, 0.02])
-def test_energy_and_momentum_are_conserved(dt, model_files, tmp_path):
+@pytest.mark.parametrize(("dt", "inner"), [(0.002, 1), (0.02, 1), (0.03, 3)])
+def test_energy_and_momentum_are_conserved(dt, inner, model_files, tmp_path):
     model, box = gm.read_tables(model_files[3]), tilted_box(3)
     state = fluid(model, box)
     write_data(tmp_path / "state.data", replace(state, vel=0.5 * state.vel, entropy=0.5 * state.entropy), box)
-    result = run(tmp_path, model_files[3], steps=500, every=50, dt=dt)
+    script = SCRIPT.replace(FIX, FIX.strip() + f" inner {inner}\n")
+    result = run(tmp_path, model_files[3], script, steps=500, every=50, dt=dt)
     total, kinetic = result.thermo["TotEng"], result.thermo["KinEng"]
     assert float((total - total[0]).abs().max() / kinetic.mean()) < 1e-11
     momentum = result.vectors("vx vy vz", 3).sum(dim=1)
@@ -244,7 +258,7 @@ class Gravity:
     amplitude: float
 
     def acceleration(self, pos, time):
-        return torch.eye(3, dtype=pos.dtype)[0] * self.amplitude + 0.0 * pos
+        return self.amplitude * torch.eye(pos.shape[1], dtype=pos.dtype)[0] + 0.0 * pos
 
     def to_dict(self):
         return {"name": "gravity", "amplitude": self.amplitude}
@@ -320,6 +334,11 @@ BAD = {
     "file": (STYLES.replace("${model}", "none.json"), "there is no model file none.json: gnnm-export writes one"),
     "two files": (STYLES + "pair_coeff 1 1 other.json\n", "has one model for all its types"),
     "integrator": (STYLES + FIX.replace("${integrator}", "leapfrog"), "integrator is leapfrog; choose"),
+    "inner": (STYLES + FIX.strip() + " inner 0\n", "inner is 0; it must be at least 1"),
+    "inner of euler": (
+        STYLES + FIX.replace("${integrator}", "euler_maruyama").strip() + " inner 2\n",
+        "inner is 2; only the integrator energy_conserving",
+    ),
     "option": (STYLES + FIX.strip() + " entropy 3\n", "cannot understand 'entropy'"),
     "temperature": (STYLES + FIX.strip() + " entropy equilibrium -1 2\n", "needs a positive temperature, not -1"),
     "bath": (STYLES + FIX.strip() + " thermostat 1 0\n", "needs a positive temperature and relaxation time"),

@@ -64,6 +64,7 @@ def run(config: DictConfig) -> None:
         dt=model.dt if config.dt is None else config.dt,
         steps=config.steps,
         integrator=config.integrator or trained,
+        inner_steps=config.inner_steps,
         seed=config.seed,
         every=config.every,
         out=out,

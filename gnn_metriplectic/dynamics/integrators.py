@@ -57,6 +57,7 @@ class Integrator:
         forcing, prescribed, thermostat: what acts from outside, if anything.
         neighbors: backend of the neighbour search.
         time: of step 0; sheared images, forcing and prescribed paths depend on it.
+        inner_steps: of Verlet in a step of friction, for `EnergyConserving`.
         block: pairs a block, of which larger fluids are made (docs/performance.md); solids are in one piece.
     """
 
@@ -74,6 +75,7 @@ class Integrator:
         thermostat: Thermostat | None = None,
         neighbors: str = "auto",
         time: float = 0.0,
+        inner_steps: int = 1,
         block: int = BLOCK,
     ) -> None:
         if not dt > 0:
@@ -82,7 +84,10 @@ class Integrator:
             raise ValueError(f"the box has dimension {box.dimension} and the model {model.dimension}")
         if thermostat is not None and not model.has_entropy:
             raise ValueError("a thermostat acts on internal energies, and the model has none that mean anything")
+        if inner_steps != 1 and not isinstance(self, EnergyConserving):
+            raise ValueError(f"inner_steps is {inner_steps}; only the energy_conserving integrator makes inner steps")
         self.model, self.box, self.dt, self.seed, self.time = model, box, dt, seed, time
+        self.inner_steps = inner_steps
         self.forcing, self.prescribed, self.thermostat = forcing, prescribed, thermostat
         self.neighbors = VerletList(
             box,
@@ -101,17 +106,17 @@ class Integrator:
         """One step of dt."""
         raise NotImplementedError
 
-    def _time(self, step: int) -> float:
+    def _time(self, step: float) -> float:
         return self.time + step * self.dt
 
-    def _blocks(self, state: State, pos: Tensor, step: int) -> Blocks:
+    def _blocks(self, state: State, pos: Tensor, step: float) -> Blocks:
         """The configuration of the particles of ``state`` at positions ``pos``."""
         partition, pairs = self.neighbors.pairs(pos, self._time(step))
         if self.model.is_solid:
             pairs = [replace(pairs[0], bonds=None if state.reference is None else state.reference.bonds(pos, self.box))]
         return Blocks(self.model, partition, pairs, state.species)
 
-    def _acceleration(self, pos: Tensor, step: int) -> Tensor | float:
+    def _acceleration(self, pos: Tensor, step: float) -> Tensor | float:
         return 0.0 if self.forcing is None else self.forcing.acceleration(pos, self._time(step))
 
     def _normals(self, blocks: Blocks, step: int) -> Iterator[Tensor]:
@@ -127,7 +132,7 @@ class Integrator:
         index = torch.stack([particles, particles])
         return pair_normals(index, self.seed, step, self.model.dimension + 1).to(self.model.dtype)
 
-    def _place(self, pos: Tensor, vel: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def _place(self, pos: Tensor, vel: Tensor, step: float) -> tuple[Tensor, Tensor]:
         return (pos, vel) if self.prescribed is None else self.prescribed.place(pos, vel, self._time(step))
 
 
@@ -172,37 +177,50 @@ class Exchange(NamedTuple):
 class EnergyConserving(Integrator):
     """Velocity Verlet at fixed entropy, then friction and noise, and every work booked on the particles that do it.
 
-        r' = r + dt v + ½ dt² a(r, S)
-        m (u - v) = ½ dt Σ_j (f_ij + f'_ij)
+        m (w - v) = ½ dt Σ_j f_ij
+        r' = r + dt w
+        m (u - w) = ½ dt Σ_j f'_ij
         m (v' - u) = dt Σ_j F_ij(½ (u + v')) + noise
-        ε_i' = ε_i - Σ_j ½ dt (i's share of f_ij + f'_ij)·v̄_ij - ½ Σ_j (F_ij dt + F̃_ij)·v̄_ij
-               + Σ_j (q_ij dt + heat noise),    v̄ = ½ (v + v')
+        ε_i' = ε_i - Σ_j ½ dt (i's share of f_ij)·½ (v + w)_ij - Σ_j [½ dt (i's share of f'_ij) + ½ (F_ij dt + F̃_ij)]·v̄_ij
+               + Σ_j (q_ij dt + heat noise),    v̄ = ½ (w + v')
         S' from U(S', V') = ε'
 
-    m (v' - v)·v̄ is the change of kinetic energy whatever v' is, so the total energy is exact even
-    where the implicit equation for v' is not solved to the end. Friction acts at (r', S), and on the velocities
-    after the kick: from v instead, the kinetic temperature would be high by about (½ ω dt)² for motion of frequency ω.
+    A change of velocity times its mean is a change of kinetic energy whatever the velocities are, so the total energy is
+    exact even where the implicit equation for v' is not solved to the end. Friction acts at (r', S), and on the
+    velocities after the kick: from v instead, the kinetic temperature would be high by about (½ ω dt)² for motion of
+    frequency ω.
+
+    With ``inner_steps`` n, Verlet makes n steps of dt / n for one of friction (as r-RESPA, Tuckerman, Berne, Martyna,
+    J. Chem. Phys. 97, 1990, 1992): forces of pairs that are close limit dt before friction does, and cost less. Forces
+    from outside act at the ends of the whole step.
     """
 
     # block-Jacobi sweeps for v': the error falls by x / (1 + x) a sweep, x = ½ dt friction / m
     sweeps = 4
 
     def step(self, frame: Frame) -> Frame:
-        state, before, thermo, number, received = frame
+        state, after, thermo_after, number, received = frame
         model, dt, species = self.model, self.dt, state.species
         mass = model.masses(state.pos.shape[0], species).unsqueeze(1)
 
-        poisson = before.poisson(thermo)
-        kick = 0.5 * dt * (before.sum(PoissonBracket.forces, poisson) / mass + self._acceleration(state.pos, number))
-        half = state.vel + kick
-        pos, driven = self._place(state.pos + dt * half, half, number + 1)
-
-        after = self._blocks(state, pos, number + 1)
-        thermo_after = after.thermo(state.entropy)
-        poisson_after = after.poisson(thermo_after)
-        forces = after.sum(PoissonBracket.forces, poisson_after)
-        kick = kick + 0.5 * dt * (forces / mass + self._acceleration(pos, number + 1))
-        kicked = self._hold(state.vel + kick, driven)
+        pos, vel, driven, energy = state.pos, state.vel, state.vel, thermo_after.energy
+        inner = dt / self.inner_steps
+        poisson = after.poisson(thermo_after)
+        forces = after.sum(PoissonBracket.forces, poisson)
+        kick, weight = 0.5 * inner * forces / mass + 0.5 * dt * self._acceleration(pos, number), 0.5 * inner
+        for passed in range(1, self.inner_steps + 1):
+            half, last, share = vel + kick, driven, passed / self.inner_steps
+            pos, driven = self._place(pos + inner * half, half, number + share)
+            half = self._hold(half, 0.5 * (last + driven))
+            energy = energy - weight * after.sum(PoissonBracket.power, poisson, 0.5 * (self._hold(vel, half) + half))
+            after = self._blocks(state, pos, number + share)
+            thermo_after = after.thermo(state.entropy)
+            poisson = after.poisson(thermo_after)
+            forces = after.sum(PoissonBracket.forces, poisson)
+            vel, kick, weight = half, inner * forces / mass, inner
+        # prescribed particles are seen at the middle of their way
+        half = self._hold(half, 0.5 * (state.vel + driven))
+        kicked = half + 0.5 * kick + 0.5 * dt * self._acceleration(pos, number + 1)
 
         brackets, normals = after.dissipative(thermo_after), self._normals(after, number)
         exchanges = after.each(lambda *block: Exchange.of(*block, dt), brackets, normals)
@@ -211,18 +229,15 @@ class EnergyConserving(Integrator):
         if solvent is not None:
             random, warmth = solvent.sample(self._solvent_normals(len(mass), number), dt)
             drag = dt * solvent.friction.unsqueeze(1)
-        held = 0.5 * (state.vel + driven)
-        rubbing = self._midpoint(after, exchanges, random, drag, half, kicked, mass, held)
+        rubbing = self._midpoint(after, exchanges, random, drag, half, kicked, mass)
         impulses = after.each(Exchange.impulses, exchanges, rubbing)
         impulse = after.sum(lambda exchange, each: exchange.pairs.net(each), exchanges, impulses)
         from_solvent = random - drag * rubbing
         impulse = impulse + from_solvent
         vel = self._hold(kicked + impulse / mass, driven)
 
-        middle = 0.5 * (state.vel + vel)
-        energy = thermo.energy
-        for blocks, brackets in ((before, poisson), (after, poisson_after)):
-            energy = energy - 0.5 * dt * blocks.sum(PoissonBracket.power, brackets, middle)
+        middle = self._hold(0.5 * (half + vel), half)
+        energy = energy - 0.5 * inner * after.sum(PoissonBracket.power, poisson, middle)
         energy = energy + after.sum(Exchange.heating, exchanges, impulses, middle)
         if solvent is not None:
             gained = warmth + dt * solvent.heat_flow()
@@ -249,21 +264,20 @@ class EnergyConserving(Integrator):
         guess: Tensor,
         vel: Tensor,
         mass: Tensor,
-        held: Tensor,
     ) -> Tensor:
         """v̄ ``[N, D]`` of m (v̄ - u) = ½ (noise + dt Σ_j F_ij(v̄) + random - drag v̄), where u is ``vel``.
 
         The random impulse of a solvent and dt ζ are ``random`` ``[N, D]`` and ``drag`` ``[N, 1]``, zero without one.
-        Prescribed particles have v̄ = ``held``.
+        Sweeps start from ``guess``, at which prescribed particles stay.
         """
         identity = torch.eye(vel.shape[1], dtype=vel.dtype, device=vel.device)
         resistance = blocks.sum(lambda exchange: exchange.resistance, exchanges)
         inertia = mass + 0.5 * drag
         inverse = torch.linalg.inv(inertia.unsqueeze(2) * identity + 0.5 * resistance)
-        middle = self._hold(guess, held)
+        middle = guess
         for _ in range(self.sweeps):
             error = mass * vel - inertia * middle + 0.5 * (random + blocks.sum(Exchange.impulse, exchanges, middle))
-            middle = self._hold(middle + (inverse @ error.unsqueeze(2)).squeeze(2), held)
+            middle = self._hold(middle + (inverse @ error.unsqueeze(2)).squeeze(2), guess)
         return middle
 
 

@@ -35,6 +35,7 @@ def simulate(
     thermostat: Thermostat | None = None,
     neighbors: str = "auto",
     time: float = 0.0,
+    inner_steps: int = 1,
     metadata: dict | None = None,
     progress: str | None = None,
 ) -> Trajectory:
@@ -54,6 +55,8 @@ def simulate(
         forcing, prescribed, thermostat: what acts from outside.
         neighbors: backend of the neighbour search.
         time: of ``state``; sheared images, forcing and prescribed paths depend on it.
+        inner_steps: steps of Verlet in a step of friction, for forces that limit ``dt`` before friction does
+            (``energy_conserving``).
         metadata: provenance to keep with the trajectory.
         progress: label of a progress bar, or None for silence.
 
@@ -88,6 +91,7 @@ def simulate(
         thermostat=thermostat,
         neighbors=neighbors,
         time=time,
+        inner_steps=check_count("inner_steps", inner_steps),
     )
     frame = scheme.start(state)
     _check_thermo(frame)
@@ -99,7 +103,7 @@ def simulate(
         "forcing": None if forcing is None else forcing.to_dict(),
         "prescribed": None if prescribed is None else prescribed.mask,
         "reference": state.reference,
-        "metadata": {"integrator": integrator, "seed": seed, "step": dt, **(metadata or {})},
+        "metadata": {"integrator": integrator, "seed": seed, "step": dt, "inner_steps": inner_steps, **(metadata or {})},
     }
     if model.has_entropy:
         description["metadata"].setdefault("k_B", float(model.k_B))

@@ -205,7 +205,9 @@ def _from_outside(run: Trajectory) -> tuple[torch.Tensor, torch.Tensor]:
         [mass * forcing.acceleration(r.double(), float(t)) for r, t in zip(run.positions, run.times, strict=True)]
     )
     push = 0.5 * run.dt * (force[1:] + force[:-1])
-    middle = 0.5 * (run.velocities[1:] + run.velocities[:-1]).double()
-    work[1:] = (push * middle).sum(dim=(1, 2)).cumsum(dim=0)
+    # the first half of the kick is between v and the velocity of the drift, the second between that and v'
+    drift = (run.positions[1:] - run.positions[:-1]).double() / run.dt
+    before, after = (0.5 * (vel.double() + drift) for vel in (run.velocities[:-1], run.velocities[1:]))
+    work[1:] = 0.5 * run.dt * (force[:-1] * before + force[1:] * after).sum(dim=(1, 2)).cumsum(dim=0)
     impulse[1:] = push.sum(dim=1).cumsum(dim=0)
     return work, impulse

@@ -207,5 +207,5 @@ def _refined_friction(
             tolerance,
         )
 
-    table, _ = refine(lambda n: (2048, n), 0.5 * tolerance)
+    table, _ = refine(lambda n: (MOST_INTERVALS, n), 0.5 * tolerance)
     return refine(lambda n: (n, table.thermal.intervals), tolerance)

@@ -34,7 +34,6 @@ using metriplectic::TEMPERATURE;
 
 namespace {
 
-enum { IMPULSE = 0, STRENGTH_BEFORE = 3, ENERGY_BEFORE = 4, CARRIED = 5 };
 enum { VOLUME_OUT, TEMPERATURE_OUT, PRESSURE_OUT, ENERGY_OUT, CAPACITY_OUT, RATE_OUT, OUTPUTS };
 constexpr const char *ENTROPY = "entropy";
 
@@ -56,7 +55,7 @@ void invert(double *m)
 
 FixMetriplectic::FixMetriplectic(LAMMPS *lmp, int narg, char **arg) :
     Fix(lmp, narg, arg), pair(nullptr), energy_conserving(true), rates_wanted(false), entropies_pending(false),
-    draw_temperature(0.0), draw_seed(0), bath_temperature(0.0), bath_time(0.0), outside(0), warned(false),
+    draw_temperature(0.0), draw_seed(0), bath_temperature(0.0), bath_time(0.0), inner(1), outside(0), warned(false),
     carried(nullptr), message(nullptr), message_width(0), message_velocities(0)
 {
   for (int k = 3; k < narg;) {
@@ -81,23 +80,29 @@ FixMetriplectic::FixMetriplectic(LAMMPS *lmp, int narg, char **arg) :
       if (!(bath_temperature > 0.0 && bath_time > 0.0))
         error->all(FLERR, "fix metriplectic: thermostat needs a positive temperature and relaxation time");
       k += 3;
+    } else if (key == "inner" && left >= 1) {
+      inner = utils::inumeric(FLERR, arg[k + 1], false, lmp);
+      if (inner < 1) error->all(FLERR, "fix metriplectic: inner is {}; it must be at least 1", arg[k + 1]);
+      k += 2;
     } else if (key == "rates" && left >= 1) {
       rates_wanted = utils::logical(FLERR, arg[k + 1], false, lmp) != 0;
       k += 2;
     } else {
       error->all(FLERR,
                  "fix metriplectic: cannot understand '{}'; known: integrator NAME, entropy equilibrium T SEED, "
-                 "thermostat T TAU, rates yes|no",
+                 "thermostat T TAU, inner STEPS, rates yes|no",
                  key);
     }
   }
+  if (inner > 1 && !energy_conserving)
+    error->all(FLERR, "fix metriplectic: inner is {}; only the integrator energy_conserving makes inner steps", inner);
   time_integrate = 1;
   restart_global = 1;
   dynamic_group_allow = 0;
   create_attribute = 1;
   comm_forward = 7;
   comm_reverse = metriplectic::KICKED;
-  maxexchange = CARRIED;
+  maxexchange = 1;
   scalar_flag = 1;
   extscalar = 1;
   vector_flag = 1;
@@ -266,39 +271,27 @@ void FixMetriplectic::unpack_reverse_comm(int n, int *list, double *buf)
 
 // ---------------------------------------------------------------- states
 
-/// Pairs, volumes and energies of the potential at the present positions; where particles moved, also the pairs before.
-void FixMetriplectic::find_pairs(bool moved)
+/// Where particles are, ghosts included.
+void FixMetriplectic::locate()
 {
-  const int nlocal = atom->nlocal, nall = nlocal + atom->nghost;
-  const double dt = update->dt;
-  double **x = atom->x, **v = atom->v;
-  if (moved && domain->box_change) pair->check_box();
+  const int nall = atom->nlocal + atom->nghost;
   place.resize(LANES * static_cast<std::size_t>(nall));
   for (int i = 0; i < nall; ++i)
-    for (int d = 0; d < 3; ++d) place[LANES * i + d] = x[i][d];
-  if (moved) {
-    // the velocities at which positions moved, and the places before
-    velocity.resize(LANES * static_cast<std::size_t>(nall));
-    for (int i = 0; i < nlocal; ++i) {
-      const double inverse = 1.0 / mass(i);
-      for (int d = 0; d < 3; ++d) velocity[LANES * i + d] = v[i][d] + carried[i][IMPULSE + d] * inverse;
-    }
-    forward(velocity, LANES, 1);
-    place_before.resize(place.size());
-    for (std::size_t k = 0; k < place.size(); ++k) place_before[k] = place[k] - dt * velocity[k];
-  }
+    for (int d = 0; d < 3; ++d) place[LANES * i + d] = atom->x[i][d];
   number.resize(nall);
   for (int i = 0; i < nall; ++i) number[i] = static_cast<std::uint32_t>(atom->tag[i] - 1);
+}
 
-  // without a new neighbour list particles are where they were in the arrays, and the last pairs those before the step
-  const bool keep = moved && neighbor->ago > 0;
-  pairs->restart(keep, place.data());
+/// Pairs, volumes and energies of the potential at `place`.
+void FixMetriplectic::find_pairs()
+{
+  const int nlocal = atom->nlocal;
+  pairs->restart(place.data());
   double *crowded = zeroed(sums, metriplectic::CROWDED);
   const NeighList *list = pair->list;
   for (int k = 0; k < list->inum; ++k) {
     const int i = list->ilist[k];
     pairs->add(i, list->firstneigh[i], NEIGHMASK, list->numneigh[i], crowded);
-    if (moved && !keep) pairs->add_before(i, list->firstneigh[i], NEIGHMASK, list->numneigh[i], place_before.data());
   }
   pairs->finish(crowded);
   reverse(sums, metriplectic::CROWDED);
@@ -437,7 +430,8 @@ void FixMetriplectic::setup(int)
     error->all(FLERR, "fix metriplectic numbers its noise by steps up to 2^32 - 1: use reset_timestep");
   check_start();
   starting = true;
-  find_pairs(false);
+  locate();
+  find_pairs();
   if (entropies_pending) draw_entropies();
   update_thermo();
   finish_step(true);
@@ -446,47 +440,86 @@ void FixMetriplectic::setup(int)
 
 void FixMetriplectic::initial_integrate(int)
 {
-  const double dt = update->dt, reach = pair->model().cutoff;
   double **x = atom->x, **v = atom->v, **f = atom->f, *s = entropy();
+  if (energy_conserving) {
+    verlet();
+    return;
+  }
+  const double dt = update->dt;
   for (int i = 0; i < atom->nlocal; ++i) {
     if (!covered(i)) continue;
-    const bool moves = atom->mask[i] & groupbit;
-    const double inverse = 1.0 / mass(i), old[3] = {x[i][0], x[i][1], x[i][2]};
-    double *own = carried[i];
-    if (energy_conserving) {
-      own[STRENGTH_BEFORE] = shared[static_cast<std::size_t>(i) * SHARED + STRENGTH];
-      own[ENERGY_BEFORE] = energy[i];
-      for (int d = 0; d < 3; ++d) {
-        own[IMPULSE + d] = moves ? 0.5 * dt * f[i][d] : 0.0;
-        if (moves) x[i][d] += dt * (v[i][d] + own[IMPULSE + d] * inverse);
-      }
-    } else {
-      // random impulse and change of entropy are those of the end of the last step
-      const double *given = &impulse[static_cast<std::size_t>(i) * 4];
-      s[i] += given[3];
-      if (!moves) continue;
-      for (int d = 0; d < 3; ++d) {
-        v[i][d] += (dt * f[i][d] + given[d]) * inverse;
-        x[i][d] += dt * v[i][d];
-      }
+    // random impulse and change of entropy are those of the end of the last step
+    const double *given = &impulse[static_cast<std::size_t>(i) * 4];
+    s[i] += given[3];
+    if (!(atom->mask[i] & groupbit)) continue;
+    const double inverse = 1.0 / mass(i);
+    for (int d = 0; d < 3; ++d) {
+      v[i][d] += (dt * f[i][d] + given[d]) * inverse;
+      x[i][d] += dt * v[i][d];
     }
-    // LAMMPS would lose it
-    const double step[3] = {x[i][0] - old[0], x[i][1] - old[1], x[i][2] - old[2]};
-    const double moved = std::sqrt(step[0] * step[0] + step[1] * step[1] + step[2] * step[2]);
-    if (moved > 0.5 * neighbor->skin && energy_conserving && !leapt) {
-      error->warning(
-          FLERR,
-          "Particle {} moves by {:.3g} in a step, over half the skin of the neighbor list: energy is not conserved "
-          "where pairs part so fast; use a larger skin (neighbor) or a smaller timestep",
-          atom->tag[i], moved);
-      leapt = true;
-    }
-    if (!(moved <= reach))
-      error->one(FLERR,
-                 "Particle {} moves by {:.3g} in a step, more than the cutoff, {:.3g}: the simulation has blown "
-                 "up, use a smaller timestep",
-                 atom->tag[i], moved, reach);
+    look_at_leap(i, dt);
   }
+}
+
+/// The half kick, and the drift with the kicks within it; books the work of each kick at the mean of the velocities
+/// before and after, with the pairs of its forces.
+void FixMetriplectic::verlet()
+{
+  const int nlocal = atom->nlocal, nall = nlocal + atom->nghost;
+  const double dt = update->dt, drift = dt / inner;
+  double **x = atom->x, **v = atom->v, **f = atom->f;
+  middle.resize(LANES * static_cast<std::size_t>(nall));
+  for (int i = 0; i < nlocal; ++i)
+    if (covered(i)) *carried[i] = energy[i];
+  for (int passed = 0; passed < inner; ++passed) {
+    const double weight = passed ? drift : 0.5 * drift;
+    for (int i = 0; i < nlocal; ++i) {
+      const bool moves = covered(i) && (atom->mask[i] & groupbit);
+      const double inverse = 1.0 / mass(i);
+      for (int d = 0; d < 3; ++d) {
+        // forces of others are in f, and act at the ends of the step
+        const double own = net[LANES * i + d], outer = passed ? 0.0 : 0.5 * dt * (f[i][d] - own);
+        const double change = moves ? (weight * own + outer) * inverse : 0.0;
+        middle[LANES * i + d] = v[i][d] + 0.5 * change;
+        v[i][d] += change;
+        if (moves) x[i][d] += drift * v[i][d];
+      }
+      if (moves) look_at_leap(i, drift);
+    }
+    forward(middle, LANES, 1);
+    pairs->book(middle.data(), zeroed(sums, LANES));
+    reverse(sums, LANES);
+    for (int i = 0; i < nlocal; ++i) {
+      if (!covered(i)) continue;
+      const double *rate = &sums[LANES * static_cast<std::size_t>(i)];
+      *carried[i] += weight * (shared[static_cast<std::size_t>(i) * SHARED + STRENGTH] * rate[0] + rate[1]);
+    }
+    if (passed + 1 == inner) break;
+    // the neighbor list is that of the start; which pairs it holds does not matter to the balance of energy
+    velocity.resize(LANES * static_cast<std::size_t>(nall));
+    for (int i = 0; i < nlocal; ++i) {
+      const bool moves = covered(i) && (atom->mask[i] & groupbit);
+      for (int d = 0; d < 3; ++d) velocity[LANES * i + d] = moves ? v[i][d] : 0.0;
+    }
+    forward(velocity, LANES, 1);
+    for (std::size_t k = 0; k < place.size(); ++k) place[k] += drift * velocity[k];
+    find_pairs();
+    update_thermo();
+    share(false);
+    pairs->push(shared.data(), zeroed(net, LANES));
+    reverse(net, LANES);
+  }
+}
+
+/// Looks how far a particle comes in a drift of so long: LAMMPS would lose it.
+void FixMetriplectic::look_at_leap(int i, double time)
+{
+  const double *v = atom->v[i], moved = time * std::sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]);
+  if (!(moved <= pair->model().cutoff))
+    error->one(FLERR,
+               "Particle {} moves by {:.3g} in a step, more than the cutoff, {:.3g}: the simulation has blown "
+               "up, use a smaller timestep",
+               atom->tag[i], moved, pair->model().cutoff);
 }
 
 /// Particles that left a sheared box come back in with the velocity of their image. LAMMPS sees to that, but not in
@@ -501,7 +534,9 @@ void FixMetriplectic::pre_exchange()
 
 void FixMetriplectic::final_integrate()
 {
-  find_pairs(energy_conserving);
+  if (domain->box_change) pair->check_box();
+  locate();
+  find_pairs();
   if (energy_conserving)
     step_energy_conserving();
   else
@@ -521,10 +556,15 @@ void FixMetriplectic::step_energy_conserving()
   share(true);
   const metriplectic::Particles particles{shared.data(), thermal.data(), number.data()};
   const metriplectic::Noise noise{pair->seed, static_cast<std::uint32_t>(update->ntimestep - 1), dt};
-  // friction first at the velocities after the first half of the kick, which every rank knows of its ghosts
-  pairs->kick(particles, noise, velocity.data(), zeroed(sums, KICKED));
+  const double last = 0.5 * dt / inner;    // of the reversible forces
+  // friction first at the velocities of the drift
+  velocity.resize(LANES * static_cast<std::size_t>(nall));
+  for (int i = 0; i < nlocal; ++i)
+    for (int d = 0; d < 3; ++d) velocity[LANES * i + d] = v[i][d];
+  forward(velocity, LANES, 1);
+  pairs->kick(particles, noise, last, velocity.data(), zeroed(sums, KICKED));
   reverse(sums, KICKED);
-  // other forces are of the old positions in what is carried, and of the new ones in f
+  // f has the forces of others
   impulse.resize(3 * static_cast<std::size_t>(nlocal));
   kicked.resize(3 * static_cast<std::size_t>(nlocal));
   blocks.resize(6 * static_cast<std::size_t>(nlocal));
@@ -533,7 +573,7 @@ void FixMetriplectic::step_energy_conserving()
     const double *from = &sums[KICKED * static_cast<std::size_t>(i)];
     double *to = &blocks[6 * static_cast<std::size_t>(i)];
     for (int d = 0; d < 3; ++d) {
-      kicked[3 * i + d] = carried[i][IMPULSE + d] + from[4 * d + 3] + 0.5 * dt * f[i][d];
+      kicked[3 * i + d] = from[4 * d + 3] + 0.5 * dt * f[i][d];
       impulse[3 * i + d] = kicked[3 * i + d] + from[d];
       net[LANES * i + d] = from[12 + d];
     }
@@ -545,7 +585,7 @@ void FixMetriplectic::step_energy_conserving()
   }
   midpoint_sweeps();
 
-  // velocity holds those of the friction; the work is done at the mean of old and new ones
+  // velocity holds those of the friction; the work is done at the mean of those before the kick and after all
   middle.resize(LANES * static_cast<std::size_t>(nall));
   for (int i = 0; i < nlocal; ++i) {
     const bool moves = covered(i) && (atom->mask[i] & groupbit);
@@ -557,7 +597,7 @@ void FixMetriplectic::step_energy_conserving()
     }
   }
   forward(middle, LANES, 1);
-  pairs->book(middle.data(), velocity.data(), dt, place_before.data(), zeroed(sums, LANES));
+  pairs->book(middle.data(), velocity.data(), dt, last, zeroed(sums, LANES));
   reverse(sums, LANES);
   const double decay = bath_time > 0.0 ? -std::expm1(-dt / bath_time) : 0.0;
   for (int i = 0; i < nlocal; ++i) {
@@ -566,8 +606,7 @@ void FixMetriplectic::step_energy_conserving()
     if (!covered(i)) continue;
     const double *rate = &sums[LANES * static_cast<std::size_t>(i)];
     const double *state = &shared[static_cast<std::size_t>(i) * SHARED];
-    target = carried[i][ENERGY_BEFORE] + rate[2] +
-             0.5 * dt * (carried[i][STRENGTH_BEFORE] * rate[0] + state[STRENGTH] * rate[1]);
+    target = *carried[i] + last * state[STRENGTH] * rate[0] + rate[1];
     if (decay > 0.0) target += decay * (bath_temperature - model.k_B * state[TEMPERATURE]) / state[BY_CAPACITY];
   }
   find_entropies();
@@ -735,40 +774,40 @@ double FixMetriplectic::compute_vector(int n)
 double FixMetriplectic::memory_usage()
 {
   double bytes = pairs ? pairs->memory() : 0.0;
-  for (const Values *v : {&place, &place_before, &velocity, &middle, &volume, &bound, &shared, &thermal, &energy, &sums,
+  for (const Values *v : {&place, &velocity, &middle, &volume, &bound, &shared, &thermal, &energy, &sums,
                           &blocks, &net, &impulse, &kicked})
     bytes += v->capacity() * sizeof(double);
   bytes += isochores.capacity() * sizeof(metriplectic::Isochore);
-  return bytes + number.capacity() * sizeof(std::uint32_t) + atom->nmax * (CARRIED + OUTPUTS) * sizeof(double);
+  return bytes + number.capacity() * sizeof(std::uint32_t) + atom->nmax * (1 + OUTPUTS) * sizeof(double);
 }
 
 void FixMetriplectic::grow_arrays(int nmax)
 {
-  memory->grow(carried, nmax, CARRIED, "metriplectic:carried");
+  memory->grow(carried, nmax, 1, "metriplectic:carried");
   memory->grow(array_atom, nmax, OUTPUTS, "metriplectic:array_atom");
 }
 
 void FixMetriplectic::copy_arrays(int i, int j, int)
 {
-  std::copy(carried[i], carried[i] + CARRIED, carried[j]);
+  *carried[j] = *carried[i];
 }
 
 void FixMetriplectic::set_arrays(int i)
 {
-  std::fill(carried[i], carried[i] + CARRIED, 0.0);
+  *carried[i] = 0.0;
   std::fill(array_atom[i], array_atom[i] + OUTPUTS, 0.0);
 }
 
 int FixMetriplectic::pack_exchange(int i, double *buf)
 {
-  std::copy(carried[i], carried[i] + CARRIED, buf);
-  return CARRIED;
+  *buf = *carried[i];
+  return 1;
 }
 
 int FixMetriplectic::unpack_exchange(int i, double *buf)
 {
-  std::copy(buf, buf + CARRIED, carried[i]);
-  return CARRIED;
+  *carried[i] = *buf;
+  return 1;
 }
 
 /// Whether entropies were drawn already, so that a restart does not draw them anew.

@@ -1,5 +1,5 @@
 // fix ID group metriplectic [integrator energy_conserving|euler_maruyama] [entropy equilibrium T seed]
-//                           [thermostat T tau] [rates yes|no]
+//                           [thermostat T tau] [inner STEPS] [rates yes|no]
 //
 // The time step of gnn_metriplectic/dynamics/integrators.py. The group is what moves; entropy changes in
 // all particles that pair_style metriplectic covers.
@@ -65,7 +65,10 @@ class FixMetriplectic : public Fix {
   void reverse(Values &values, int width);
   double *zeroed(Values &values, int width);
 
-  void find_pairs(bool moved);
+  void locate();
+  void find_pairs();
+  void verlet();
+  void look_at_leap(int i, double time);
   void check_start();
   void draw_entropies();
   void update_thermo();
@@ -85,13 +88,14 @@ class FixMetriplectic : public Fix {
   double draw_temperature;
   std::uint64_t draw_seed;
   double bath_temperature, bath_time;    // k_B T; no bath where the time is zero
+  int inner;                             // steps of Verlet in a step
   bigint outside;                        // states beyond the tables on this rank
-  bool warned, starting = false, leapt = false;
+  bool warned, starting = false;
 
-  double **carried;    // impulse of the half step (3), P V^2 and U before it: per particle, migrating
+  double **carried;    // internal energy so far in the step: per particle, migrating
 
   // by particle, ghosts included where a pair needs both ends
-  Values place, place_before, velocity, middle, volume, bound, shared, thermal, energy, sums, blocks, net, impulse,
+  Values place, velocity, middle, volume, bound, shared, thermal, energy, sums, blocks, net, impulse,
       kicked;
   std::vector<std::uint32_t> number;
   std::vector<metriplectic::Isochore> isochores;    // of owned particles, at their volumes

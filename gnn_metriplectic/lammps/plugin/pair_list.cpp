@@ -72,86 +72,53 @@ PairList::PairList(const Tables &tables) : tables(tables)
   for (auto &values : number) values.resize(CHUNK);
 }
 
-void PairList::Geometry::fit(std::size_t size)
+void PairList::fit(std::size_t room)
 {
-  if (first.size() >= size) return;
-  make_room(first, size);
-  slope.resize(first.size());
-  tension.resize(first.size());
+  if (first.size() >= room) return;
+  make_room(first, room);
+  for (auto *values : {&distance, &slope, &tension}) values->resize(first.size());
   // zeros where the last pairs look ahead
   second.resize(first.size() + AHEAD);
 }
 
 double PairList::memory() const
 {
-  double doubles = 0.0, words = 0.0;
-  for (const Geometry *g : {&now, &before}) {
-    doubles += g->slope.capacity() + g->tension.capacity();
-    words += 2.0 * g->first.capacity();
-  }
-  for (const auto *values : {&distance, &drag, &drag_along, &given}) doubles += values->capacity();
-  return doubles * sizeof(double) + words * sizeof(int);
+  double doubles = 0.0;
+  for (const auto *values : {&distance, &slope, &tension, &drag, &drag_along, &given}) doubles += values->capacity();
+  return doubles * sizeof(double) + (first.capacity() + second.capacity()) * sizeof(int);
 }
 
 void PairList::fit_interactions()
 {
-  for (auto *values : {&drag, &drag_along}) make_room(*values, now.first.size());
-  make_room(given, LANES * now.first.size());
+  for (auto *values : {&drag, &drag_along}) make_room(*values, first.size());
+  make_room(given, LANES * first.size());
 }
 
-void PairList::restart(bool keep, const double *places)
+void PairList::restart(const double *places)
 {
   place = places;
-  if (keep)
-    std::swap(now, before);
-  else
-    before.count = 0;
-  now.count = weighed = 0;
+  size = weighed = 0;
 }
 
 void PairList::add(int i, const int *neighbors, int mask, int count, double *sums)
 {
   const double reach = tables.cutoff * tables.cutoff;
-  now.fit(static_cast<std::size_t>(now.count) + count);
-  make_room(distance, now.first.size());
+  fit(static_cast<std::size_t>(size) + count);
   const double *a = place + static_cast<std::ptrdiff_t>(i) * LANES;
-  int n = now.count;
+  int n = size;
   for (int k = 0; k < count; ++k) {
     const int j = neighbors[k] & mask;
     const double *b = place + static_cast<std::ptrdiff_t>(j) * LANES;
     const double dx = a[0] - b[0], dy = a[1] - b[1], dz = a[2] - b[2];
     const double square = dx * dx + dy * dy + dz * dz;
     // written in any case and kept if near: no branch to mispredict
-    now.first[n] = i;
-    now.second[n] = j;
+    first[n] = i;
+    second[n] = j;
     distance[n] = square;
     n += square < reach;
   }
-  now.count = n;
+  size = n;
   if (n - weighed >= CHUNK) weigh(n, sums);
-}
-
-void PairList::add_before(int i, const int *neighbors, int mask, int count, const double *places)
-{
-  const double reach = tables.cutoff * tables.cutoff, to_rho = 1.0 / tables.cutoff;
-  before.fit(static_cast<std::size_t>(before.count) + count);
-  for (int k = 0; k < count; ++k) {
-    const int j = neighbors[k] & mask;
-    const Lanes r = at(places, i) - at(places, j);
-    const double square = sum(r * r);
-    if (square >= reach) continue;
-    const double length = std::sqrt(square);
-    double value, by_rho;
-    tables.weight(length * to_rho, value, by_rho);
-    const int n = before.count++;
-    before.first[n] = i;
-    before.second[n] = j;
-    // coinciding particles have no direction
-    const double scale = length > 0.0 ? to_rho / length : 0.0;
-    before.slope[n] = by_rho * scale;
-    tables.bond(length * to_rho, value, by_rho);
-    before.tension[n] = by_rho * scale;
-  }
 }
 
 void PairList::weigh(int stop, double *sums)
@@ -160,7 +127,7 @@ void PairList::weigh(int stop, double *sums)
   double weights[CHUNK], bonds[CHUNK];
   for (int start = weighed; start < stop; start += CHUNK) {
     const int count = std::min(CHUNK, stop - start);
-    double *r = distance.data() + start, *slope = now.slope.data() + start, *tension = now.tension.data() + start;
+    double *r = distance.data() + start, *slopes = slope.data() + start, *tensions = tension.data() + start;
 #pragma omp simd
     for (int k = 0; k < count; ++k) {
       const double length = std::sqrt(r[k]);
@@ -168,12 +135,12 @@ void PairList::weigh(int stop, double *sums)
       double by_rho;
       tables.weight(length * to_rho, weights[k], by_rho);
       const double scale = length > 0.0 ? to_rho / length : 0.0;
-      slope[k] = by_rho * scale;
+      slopes[k] = by_rho * scale;
       tables.bond(length * to_rho, bonds[k], by_rho);
-      tension[k] = by_rho * scale;
+      tensions[k] = by_rho * scale;
     }
-    const int *j = now.second.data() + start;
-    by_first(now.first.data() + start, 0, count, [&](int i, int begin, int end) {
+    const int *j = second.data() + start;
+    by_first(first.data() + start, 0, count, [&](int i, int begin, int end) {
       double own = 0.0, bound = 0.0;
       for (int k = begin; k < end; ++k) {
         const double half = 0.5 * bonds[k];
@@ -200,11 +167,11 @@ template <int BLOCKS> void PairList::coefficients(const Particles &particles, in
   const double to_rho = 1.0 / tables.cutoff;
   const Wide sign = {1.0, 1.0, -1.0, 0.0, 1.0, 1.0, -1.0, 0.0};
   for (int k = 0; k < count; ++k) {
-    expect(particles.thermal, 2 * columns, now.second.data() + start + k);
+    expect(particles.thermal, 2 * columns, second.data() + start + k);
     double place;
     const double *c = tables.radial.locate(distance[start + k] * to_rho, place);
-    const double *a = particles.thermal + static_cast<std::size_t>(now.first[start + k]) * 2 * columns;
-    const double *b = particles.thermal + static_cast<std::size_t>(now.second[start + k]) * 2 * columns;
+    const double *a = particles.thermal + static_cast<std::size_t>(first[start + k]) * 2 * columns;
+    const double *b = particles.thermal + static_cast<std::size_t>(second[start + k]) * 2 * columns;
     Wide log = {}, ito = {};
     double zeroth[4];
     for (int block = 0; block < blocks; ++block, c += WIDE, a += WIDE, b += WIDE) {
@@ -237,7 +204,7 @@ void PairList::conduct(const Particles &particles, int start, int count)
   const double to_rho = 1.0 / tables.cutoff, by_dimension = 1.0 / tables.dimension;
   const double sa = tables.squared[0], sb = tables.squared[1], sk = tables.squared[2];
   const double *shared = particles.shared;
-  const int *i = now.first.data() + start, *j = now.second.data() + start;
+  const int *i = first.data() + start, *j = second.data() + start;
   double *a2 = shear.data(), *b2 = bulk.data(), *k2 = heat.data(), *q = flow.data();
   double *x = drag.data() + start, *y = drag_along.data() + start;
   double *inverse = inverse_square.data();
@@ -264,8 +231,8 @@ void PairList::conduct(const Particles &particles, int start, int count)
 void PairList::shake(const Particles &particles, const Noise &noise, int start, int count)
 {
   for (int k = 0; k < count; ++k) {
-    number[0][k] = particles.number[now.first[start + k]];
-    number[1][k] = particles.number[now.second[start + k]];
+    number[0][k] = particles.number[first[start + k]];
+    number[1][k] = particles.number[second[start + k]];
   }
   double *const out[4] = {normals[0].data(), normals[1].data(), normals[2].data(), normals[3].data()};
   pair_normals(noise.seed, noise.step, count, number[0].data(), number[1].data(), out);
@@ -282,8 +249,8 @@ void PairList::shake(const Particles &particles, const Noise &noise, int start, 
     jump[k] = dt * q[k] + scale * std::sqrt(k2[k]) * last[k];
   }
   for (int k = 0; k < count; ++k) {
-    expect(place, LANES, now.second.data() + start + k);
-    const Lanes r = at(place, now.first[start + k]) - at(place, now.second[start + k]),
+    expect(place, LANES, second.data() + start + k);
+    const Lanes r = at(place, first[start + k]) - at(place, second[start + k]),
                 xi = {n0[k], n1[k], flat * n2[k], 0.0};
     Lanes &to = at(given.data(), start + k);
     to = across[k] * xi + beside[k] * sum(r * xi) * r;
@@ -291,27 +258,26 @@ void PairList::shake(const Particles &particles, const Noise &noise, int start, 
   }
 }
 
-void PairList::kick(const Particles &particles, const Noise &noise, const double *v, double *sums)
+void PairList::kick(const Particles &particles, const Noise &noise, double time, const double *v, double *sums)
 {
   fit_interactions();
-  const double half_dt = 0.5 * noise.dt;
   const double *strength = particles.shared + STRENGTH;
-  for (int start = 0; start < now.count; start += CHUNK) {
-    const int count = std::min(CHUNK, now.count - start);
+  for (int start = 0; start < size; start += CHUNK) {
+    const int count = std::min(CHUNK, size - start);
     conduct(particles, start, count);
     shake(particles, noise, start, count);
-    by_first(now.first.data(), start, start + count, [&](int i, int begin, int end) {
+    by_first(first.data(), start, start + count, [&](int i, int begin, int end) {
       const double own = strength[SHARED * static_cast<std::size_t>(i)];
       const Lanes vi = at(v, i);
       Lanes random_sum = {}, diagonal_sum = {}, side_sum = {}, push_sum = {}, friction_sum = {};
       for (int k = begin; k < end; ++k) {
-        const std::size_t j = now.second[k];
-        expect(v, LANES, now.second.data() + k);
-        expect(sums, KICKED, now.second.data() + k);
-        const Lanes r = at(place, i) - at(place, now.second[k]), along = drag_along[k] * r;
-        const Lanes push = -half_dt * (now.slope[k] * (own + strength[SHARED * j]) + now.tension[k]) * r;
+        const std::size_t j = second[k];
+        expect(v, LANES, second.data() + k);
+        expect(sums, KICKED, second.data() + k);
+        const Lanes r = at(place, i) - at(place, second[k]), along = drag_along[k] * r;
+        const Lanes push = -time * (slope[k] * (own + strength[SHARED * j]) + tension[k]) * r;
         const Lanes random = at(given.data(), k);
-        const Lanes diagonal = drag[k] + along * r, u = vi - at(v, now.second[k]);
+        const Lanes diagonal = drag[k] + along * r, u = vi - at(v, second[k]);
         const Lanes friction = drag[k] * u + sum(r * u) * along;
         const Lanes side = Lanes{along[0], along[0], along[1], 0.0} * Lanes{r[1], r[2], r[2], 0.0};
         random_sum += random;
@@ -337,14 +303,13 @@ void PairList::kick(const Particles &particles, const Noise &noise, const double
 void PairList::rub(const double *v, double *forces) const
 {
   const double *p = drag.data(), *q = drag_along.data();
-  const int *second = now.second.data();
-  by_first(now.first.data(), 0, now.count, [&](int i, int begin, int end) {
+  by_first(first.data(), 0, size, [&](int i, int begin, int end) {
     const Lanes own = at(v, i), here = at(place, i);
     Lanes sum_of = {};
     for (int k = begin; k < end; ++k) {
-      expect(place, LANES, second + k);
-      expect(v, LANES, second + k);
-      expect(forces, LANES, second + k);
+      expect(place, LANES, second.data() + k);
+      expect(v, LANES, second.data() + k);
+      expect(forces, LANES, second.data() + k);
       const Lanes r = here - at(place, second[k]), u = own - at(v, second[k]);
       const Lanes force = p[k] * u + q[k] * sum(r * u) * r;
       sum_of += force;
@@ -354,43 +319,44 @@ void PairList::rub(const double *v, double *forces) const
   });
 }
 
-void PairList::book(const double *v, const double *friction, double dt, const double *place_before, double *sums) const
+void PairList::book(const double *v, double *sums) const
 {
-  // half the work of a potential goes to either end, half of it before and half after the step
-  const double quarter = 0.25 * dt;
-  by_first(before.first.data(), 0, before.count, [&](int i, int begin, int end) {
-    const Lanes own = at(v, i), here = at(place_before, i);
+  by_first(first.data(), 0, size, [&](int i, int begin, int end) {
+    const Lanes own = at(v, i), here = at(place, i);
     Lanes sum_of = {};
     for (int k = begin; k < end; ++k) {
-      const int j = before.second[k];
-      expect(place_before, LANES, before.second.data() + k);
-      expect(v, LANES, before.second.data() + k);
-      expect(sums, LANES, before.second.data() + k);
-      const Lanes r = here - at(place_before, j), u = own - at(v, j);
-      const double along = sum(r * u);
-      const Lanes rate = {before.slope[k] * along, 0.0, quarter * before.tension[k] * along, 0.0};
+      expect(place, LANES, second.data() + k);
+      expect(v, LANES, second.data() + k);
+      expect(sums, LANES, second.data() + k);
+      const double along = sum((here - at(place, second[k])) * (own - at(v, second[k])));
+      // half the work of a potential goes to either end
+      const Lanes rate = {slope[k] * along, 0.5 * tension[k] * along, 0.0, 0.0};
       sum_of += rate;
-      at(sums, j) += rate;
+      at(sums, second[k]) += rate;
     }
     at(sums, i) += sum_of;
   });
-  by_first(now.first.data(), 0, now.count, [&](int i, int begin, int end) {
+}
+
+void PairList::book(const double *v, const double *friction, double dt, double time, double *sums) const
+{
+  by_first(first.data(), 0, size, [&](int i, int begin, int end) {
     const Lanes own = at(v, i), own_friction = at(friction, i), here = at(place, i);
     Lanes sum_of = {};
     for (int k = begin; k < end; ++k) {
-      const int j = now.second[k];
-      expect(place, LANES, now.second.data() + k);
-      expect(v, LANES, now.second.data() + k);
-      expect(friction, LANES, now.second.data() + k);
-      expect(sums, LANES, now.second.data() + k);
+      const int j = second[k];
+      expect(place, LANES, second.data() + k);
+      expect(v, LANES, second.data() + k);
+      expect(friction, LANES, second.data() + k);
+      expect(sums, LANES, second.data() + k);
       const Lanes r = here - at(place, j), random = at(given.data(), k);
       const Lanes u = own - at(v, j), w = own_friction - at(friction, j);
-      const double along = sum(r * u), rate = now.slope[k] * along, passed = random[3];
-      // half the work against friction and random force
+      const double along = sum(r * u), rate = slope[k] * along, passed = random[3];
+      // half the work against friction, random force and potential goes to either end
       const Lanes force = (dt * drag[k]) * w + (dt * drag_along[k] * sum(r * w)) * r - random;
-      const double heated = 0.5 * sum(force * u) + quarter * now.tension[k] * along;
-      sum_of += Lanes{0.0, rate, heated + passed, 0.0};
-      at(sums, j) += Lanes{0.0, rate, heated - passed, 0.0};
+      const double heated = 0.5 * (sum(force * u) + time * tension[k] * along);
+      sum_of += Lanes{rate, heated + passed, 0.0, 0.0};
+      at(sums, j) += Lanes{rate, heated - passed, 0.0, 0.0};
     }
     at(sums, i) += sum_of;
   });
@@ -399,19 +365,19 @@ void PairList::book(const double *v, const double *friction, double dt, const do
 void PairList::push(const double *shared, double *forces) const
 {
   const double *strength = shared + STRENGTH;
-  by_first(now.first.data(), 0, now.count, [&](int i, int begin, int end) {
+  by_first(first.data(), 0, size, [&](int i, int begin, int end) {
     const double own = strength[SHARED * static_cast<std::size_t>(i)];
     const Lanes here = at(place, i);
     Lanes sum_of = {};
     for (int k = begin; k < end; ++k) {
-      const std::size_t j = now.second[k];
-      expect(place, LANES, now.second.data() + k);
-      expect(shared, SHARED, now.second.data() + k);
-      expect(forces, LANES, now.second.data() + k);
-      const double pull = now.slope[k] * (own + strength[SHARED * j]) + now.tension[k];
-      const Lanes force = pull * (here - at(place, now.second[k]));
+      const std::size_t j = second[k];
+      expect(place, LANES, second.data() + k);
+      expect(shared, SHARED, second.data() + k);
+      expect(forces, LANES, second.data() + k);
+      const double pull = slope[k] * (own + strength[SHARED * j]) + tension[k];
+      const Lanes force = pull * (here - at(place, second[k]));
       sum_of += force;
-      at(forces, now.second[k]) += force;
+      at(forces, second[k]) += force;
     }
     at(forces, i) -= sum_of;
   });
@@ -422,15 +388,15 @@ void PairList::drift(const Particles &particles, const double *v, const double *
 {
   fit_interactions();
   const int dimension = tables.dimension;
-  for (int start = 0; start < now.count; start += CHUNK) {
-    const int count = std::min(CHUNK, now.count - start);
+  for (int start = 0; start < size; start += CHUNK) {
+    const int count = std::min(CHUNK, size - start);
     conduct(particles, start, count);
     if (noise) shake(particles, *noise, start, count);
     for (int c = 0; c < count; ++c) {
       const int k = start + c;
-      const std::size_t i = now.first[k], j = now.second[k];
-      const Lanes r = at(place, now.first[k]) - at(place, now.second[k]),
-                  u = at(v, now.first[k]) - at(v, now.second[k]);
+      const std::size_t i = first[k], j = second[k];
+      const Lanes r = at(place, first[k]) - at(place, second[k]),
+                  u = at(v, first[k]) - at(v, second[k]);
       const double along = sum(r * u);
       const Lanes g = drag[k] * u + drag_along[k] * along * r;
       // G = x I + y e e
@@ -451,8 +417,8 @@ void PairList::drift(const Particles &particles, const double *v, const double *
       // impulse, and the heat that comes from it and from the random flow
       const Lanes random = at(given.data(), k);
       const double shaken = -0.5 * sum(random * u), jump = random[3] - noise->dt * flow[c];
-      at(random_sums, now.first[k]) += Lanes{random[0], random[1], random[2], shaken + jump};
-      at(random_sums, now.second[k]) += Lanes{-random[0], -random[1], -random[2], shaken - jump};
+      at(random_sums, first[k]) += Lanes{random[0], random[1], random[2], shaken + jump};
+      at(random_sums, second[k]) += Lanes{-random[0], -random[1], -random[2], shaken - jump};
     }
   }
 }
@@ -460,10 +426,10 @@ void PairList::drift(const Particles &particles, const double *v, const double *
 void PairList::stress(const double *v, const double *shared, double virial[6], double **by_particle) const
 {
   const double *strength = shared + STRENGTH;
-  for (int k = 0; k < now.count; ++k) {
-    const std::size_t i = now.first[k], j = now.second[k];
-    const Lanes r = at(place, now.first[k]) - at(place, now.second[k]), u = at(v, now.first[k]) - at(v, now.second[k]);
-    const double pull = now.slope[k] * (strength[SHARED * i] + strength[SHARED * j]) + now.tension[k];
+  for (int k = 0; k < size; ++k) {
+    const std::size_t i = first[k], j = second[k];
+    const Lanes r = at(place, first[k]) - at(place, second[k]), u = at(v, first[k]) - at(v, second[k]);
+    const double pull = slope[k] * (strength[SHARED * i] + strength[SHARED * j]) + tension[k];
     const double central = -pull - drag_along[k] * sum(r * u);
     const Lanes force = central * r - drag[k] * u;
     // friction across the pair has a torque, and LAMMPS holds six numbers: those that the faces of a box with tilts xy,

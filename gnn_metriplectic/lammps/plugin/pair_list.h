@@ -40,28 +40,26 @@ class PairList {
  public:
   explicit PairList(const Tables &tables);
 
-  /// Starts anew, with particles at places (LANES numbers each) that stay until the next start. Where particles kept
-  /// their places in the arrays since, the pairs so far become those before the step.
-  void restart(bool keep, const double *place);
+  /// Starts anew, with particles at places (LANES numbers each) that stay until the next start.
+  void restart(const double *place);
   /// Adds the neighbours (less the bits beyond the mask) of particle i that are within the cutoff, and to the CROWDED
   /// sums of both ends W and half of phi of pairs: of all pairs only after `finish`, as they are taken some at a time,
   /// while they are in the cache.
   void add(int i, const int *neighbors, int mask, int count, double *sums);
-  void finish(double *sums) { weigh(now.count, sums); }
-  /// Adds those that were within the cutoff before the step, at the places of then.
-  void add_before(int i, const int *neighbors, int mask, int count, const double *place);
+  void finish(double *sums) { weigh(size, sums); }
   double memory() const;
 
   /// Friction, random impulses and heats of a step, kept for `rub` and `book`. Adds KICKED numbers a particle: the
-  /// random impulse in 0 1 2, dt/2 times the reversible force in 3 7 11, the drag matrix in 4 5 6 (xx yy zz) and 8 9 10
+  /// random impulse in 0 1 2, the reversible force times a time in 3 7 11, the drag matrix in 4 5 6 (xx yy zz) and 8 9 10
   /// (xy xz yz), the friction force at velocities v in 12 13 14.
-  void kick(const Particles &particles, const Noise &noise, const double *v, double *sums);
+  void kick(const Particles &particles, const Noise &noise, double time, const double *v, double *sums);
   /// Adds the friction forces at velocities v; the fourth number is nothing.
   void rub(const double *v, double *forces) const;
-  /// Adds the rates W' e.v before (at the places of then) and after the step, and the work of potential, friction and
-  /// noise with the heats, of velocities v; friction: the velocities at which its force was taken. The fourth number is
-  /// nothing.
-  void book(const double *v, const double *friction, double dt, const double *place_before, double *sums) const;
+  /// Adds at velocities v the rate W' e.v, and the work a time of the potential: two numbers of LANES.
+  void book(const double *v, double *sums) const;
+  /// Adds the rate W' e.v, and the works of the potential in a time, of friction and noise in dt, with the heats: two
+  /// numbers of LANES. At velocities v; friction: those at which its force was taken.
+  void book(const double *v, const double *friction, double dt, double time, double *sums) const;
 
   /// Adds the reversible forces; the fourth number is nothing.
   void push(const double *shared, double *forces) const;
@@ -77,14 +75,7 @@ class PairList {
  private:
   static constexpr int CHUNK = 512;
 
-  /// Pairs of a configuration.
-  struct Geometry {
-    int count = 0;
-    Array<int> first, second;
-    Array<double> slope, tension;    // W' / r and phi' / r
-    void fit(std::size_t size);
-  };
-
+  void fit(std::size_t room);
   /// Distances, W' and phi' of pairs up to the given one, from where it stopped last; adds to both ends as `add` says.
   void weigh(int stop, double *sums);
   template <int BLOCKS> void coefficients(const Particles &particles, int start, int count);
@@ -94,9 +85,9 @@ class PairList {
 
   const Tables &tables;
   const double *place = nullptr;
-  Geometry now, before;
-  int weighed = 0;
-  Array<double> distance;
+  int size = 0, weighed = 0;
+  Array<int> first, second;
+  Array<double> distance, slope, tension;    // W' / r and phi' / r
   Array<double> drag, drag_along;    // F = -(drag + drag_along r r) v
   Array<double> given;               // random impulse on the first, all heat into it from the second
   // of a chunk
