@@ -132,7 +132,7 @@ def last_loop(text: str) -> tuple[float, int, int]:
 
 
 def against_molecular_dynamics(
-    model: Path, data: Path, folder: Path, *, timesteps: list[float], repeats: int, ranks: int
+    model: Path, data: Path, folder: Path, *, timesteps: list[float], inner: int, repeats: int, ranks: int
 ) -> None:
     """Print units of time a second of the dynamics of beads and of the model, in turn on as many ranks."""
     name = json.loads((data / "settings.json").read_text()).get("name", data.name)
@@ -155,6 +155,7 @@ def against_molecular_dynamics(
         "model": model.resolve(),
         "density": system.density / system.beads,
         "mass": float(system.beads),
+        "inner": inner,
         "skin": SKIN,
         "side": round(system.molecules ** (1.0 / 3.0)),
         "steps": 2000,
@@ -185,6 +186,7 @@ def main() -> None:
     parser.add_argument("--only", help="one style")
     parser.add_argument("--md", type=Path, help="folder of a star polymer's data, with the melt")
     parser.add_argument("--timesteps", type=float, nargs="+", default=[0.05], help="of the model, with --md")
+    parser.add_argument("--inner", type=int, default=1, help="steps of the forces in a step of the friction, with --md")
     parser.add_argument("--ranks", type=int, default=2, help="with --md")
     parser.add_argument("--repeats", type=int, default=3, help="of which the median counts")
     options = parser.parse_args()
@@ -194,7 +196,12 @@ def main() -> None:
         folder = Path(scratch)
         model = options.model
         if options.md:
-            settings = {"timesteps": options.timesteps, "repeats": options.repeats, "ranks": options.ranks}
+            settings = {
+                "timesteps": options.timesteps,
+                "inner": options.inner,
+                "repeats": options.repeats,
+                "ranks": options.ranks,
+            }
             against_molecular_dynamics(model, options.md, folder, **settings)
             return
         if model is None:

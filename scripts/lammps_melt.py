@@ -1,6 +1,7 @@
 """A melt of star polymers in LAMMPS: statistics beside those of the Python rollout, and conservation in a long run.
 
     python scripts/lammps_melt.py rest --model model.json --timesteps 0.05 0.1 0.2
+    python scripts/lammps_melt.py rest --model model.json --timesteps 0.3 0.4 --inner 3
     python scripts/lammps_melt.py shear --model model.json --rates 0.05 0.1
     python scripts/lammps_melt.py conservation --model model.json --steps 100000
     python scripts/lammps_melt.py rest --model model.json --checkpoint best.ckpt
@@ -53,7 +54,7 @@ unfix move
 timestep ${{step}}
 """
 REST = """
-fix move all metriplectic
+fix move all metriplectic inner ${inner}
 run $(ceil(v_settling/v_step))
 reset_timestep 0
 variable pressure equal press
@@ -129,7 +130,15 @@ def rest(options: argparse.Namespace, folder: Path) -> None:
         every = round(SPACING / step)
         lengths = {"settling": options.settling, "duration": options.duration}
         values = melt(
-            REST, options.model, folder, ranks=options.ranks, seed=options.seed, step=step, every=every, **lengths
+            REST,
+            options.model,
+            folder,
+            ranks=options.ranks,
+            seed=options.seed,
+            step=step,
+            inner=options.inner,
+            every=every,
+            **lengths,
         )
         curves.append(at_rest(f"LAMMPS, time step {step:g}", frames(folder / "frames.txt")))
         error = f"   RDF RRMSE to the first {rrmse(curves[-1], curves[0]):.4f}" if len(curves) > 1 else ""
@@ -193,6 +202,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, help="of the model, for the rollout in Python")
     parser.add_argument("--data", type=Path, default=Path("data/star_polymer_11"))
     parser.add_argument("--timesteps", type=float, nargs="+", default=[0.05])
+    parser.add_argument("--inner", type=int, default=1, help="steps of the forces in a step of the friction, at rest")
     parser.add_argument("--rates", type=float, nargs="+", default=[0.05, 0.1])
     parser.add_argument("--settling", type=float, default=20.0, help="units of time")
     parser.add_argument("--duration", type=float, default=200.0, help="units of time")

@@ -209,6 +209,20 @@ def test_scores_name_the_seed_of_their_rollouts(trained, tmp_path, monkeypatch):
     assert metrics["seed"] == 7
 
 
+def test_several_rollouts_of_a_true_run_are_averaged_beside_the_same_truth(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("gnn_metriplectic.evaluation.rollouts.ProcessPoolExecutor", SerialPool)
+    truths = {"rest": [gm.read_trajectory(trained / "data" / "test" / f"rest_{k}.h5") for k in range(2)]}
+    for n in (1, 2):
+        (tmp_path / str(n)).mkdir()
+    once, twice = (
+        evaluate(trained / "run" / "best.ckpt", truths, tmp_path / str(n), system="gas", rollouts=n) for n in (1, 2)
+    )
+    assert twice["floor"] == once["floor"]
+    first, second = once["scores"]["rest"], twice["scores"]["rest"]
+    assert second["kinetic_temperature_truth"] == first["kinetic_temperature_truth"]
+    assert second["kinetic_temperature"] != first["kinetic_temperature"]
+
+
 def simulate(trained: Path, *overrides: str) -> tuple[str, ...]:
     return (*SMALL_SYSTEM, f"checkpoint={trained / 'run' / 'best.ckpt'}", f"data={trained / 'data'}", *overrides)
 

@@ -11,7 +11,7 @@ from conftest import TOLERANCE, ideal_gas, learned_model, mismatch
 from torch import Tensor
 
 from gnn_metriplectic.geometry import Pairs
-from gnn_metriplectic.terms import IdealGas, SDPDFriction
+from gnn_metriplectic.terms import IdealGas, LearnedEquationOfState, SDPDFriction
 from gnn_metriplectic.terms.entropy import negentropy
 from gnn_metriplectic.terms.friction import BULK, HEAT, SHEAR
 from gnn_metriplectic.transforms import transforming
@@ -344,3 +344,16 @@ def test_a_pytorch_that_does_not_tell_of_transforms_gives_the_same(model, monkey
         ours = model.kernel.volume(pairs, kinds)
     for a, b in zip(ours, expected, strict=True):
         assert mismatch(a, b) < EXACT
+
+
+def test_rigid_particles_have_no_pressure():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        law = LearnedEquationOfState(
+            energy=1.0, volume=0.5, entropy=1.0, heat_capacity=3.0, width=8, compressible=False
+        ).double()
+    entropy = torch.linspace(-2.0, 2.0, 9, dtype=torch.float64)
+    near, far = (law(entropy, torch.full_like(entropy, volume)) for volume in (0.1, 1.0))
+    assert torch.equal(near.energy, far.energy)
+    assert not near.pressure.any()
+    assert bool((near.temperature.diff() > 0.0).all())

@@ -181,12 +181,12 @@ class EnergyConserving(Integrator):
         r' = r + dt w
         m (u - w) = ½ dt Σ_j f'_ij
         m (v' - u) = dt Σ_j F_ij(½ (u + v')) + noise
-        ε_i' = ε_i - Σ_j ½ dt (i's share of f_ij)·½ (v + w)_ij - Σ_j [½ dt (i's share of f'_ij) + ½ (F_ij dt + F̃_ij)]·v̄_ij
-               + Σ_j (q_ij dt + heat noise),    v̄ = ½ (w + v')
+        ε_i' = ε_i - Σ_j ½ dt (i's share of f_ij)·½ (v + w)_ij
+               - Σ_j [½ dt (i's share of f'_ij) + ½ (F_ij dt + F̃_ij)]·½ (w + v')_ij + Σ_j (q_ij dt + heat noise)
         S' from U(S', V') = ε'
 
-    A change of velocity times its mean is a change of kinetic energy whatever the velocities are, so the total energy is
-    exact even where the implicit equation for v' is not solved to the end. Friction acts at (r', S), and on the
+    A change of velocity times its mean is a change of kinetic energy whatever the velocities are, so the total energy
+    is exact even where the implicit equation for v' is not solved to the end. Friction acts at (r', S), and on the
     velocities after the kick: from v instead, the kinetic temperature would be high by about (½ ω dt)² for motion of
     frequency ω.
 

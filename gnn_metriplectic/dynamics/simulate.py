@@ -103,7 +103,13 @@ def simulate(
         "forcing": None if forcing is None else forcing.to_dict(),
         "prescribed": None if prescribed is None else prescribed.mask,
         "reference": state.reference,
-        "metadata": {"integrator": integrator, "seed": seed, "step": dt, "inner_steps": inner_steps, **(metadata or {})},
+        "metadata": {
+            "integrator": integrator,
+            "seed": seed,
+            "step": dt,
+            "inner_steps": inner_steps,
+            **(metadata or {}),
+        },
     }
     if model.has_entropy:
         description["metadata"].setdefault("k_B", float(model.k_B))

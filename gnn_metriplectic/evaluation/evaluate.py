@@ -28,6 +28,7 @@ from gnn_metriplectic.learning import load, read_checkpoint
 from gnn_metriplectic.learning.callbacks import learning_curve
 from gnn_metriplectic.models import MetriplecticModel
 from gnn_metriplectic.trajectory import Trajectory
+from gnn_metriplectic.trajectory.checks import check_count
 
 # share of a rollout that passes before it is scored
 SETTLING = 0.1
@@ -46,6 +47,7 @@ def evaluate(
     bins: int = 75,
     reference: dict[str, float] | None = None,
     integrator: str | None = None,
+    rollouts: int = 1,
     seed: int | None = None,
     seconds: dict[str, float] | None = None,
     ground_truth: MetriplecticModel | None = None,
@@ -63,6 +65,7 @@ def evaluate(
         bins: of the RDF, up to half the box.
         reference: literature values to print beside what was measured in the truth.
         integrator: of the rollouts; by default that of the training.
+        rollouts: of each held-out trajectory.
         seed: of their noise; by default that of the training.
         seconds: times that other stages took, for the record; by default those on record beside the checkpoint.
         ground_truth: the law of the truth where it is known: it gives the true stress of solids, and the floor of
@@ -72,9 +75,10 @@ def evaluate(
         The content of metrics.json.
 
     Raises:
-        FileNotFoundError, ValueError: a checkpoint that cannot be read, or trajectories that do not fit it.
+        FileNotFoundError, ValueError: a checkpoint that cannot be read, trajectories that do not fit it, or no rollouts.
     """
     started = time.monotonic()
+    check_count("rollouts", rollouts)
     model, content = load(checkpoint).double(), read_checkpoint(checkpoint)
     provenance = content["hyper_parameters"]["provenance"] or {}
     integrator = integrator or content["hyper_parameters"]["integrator"]
@@ -100,14 +104,15 @@ def evaluate(
         window = (0.5 * max_lag_time, max_lag_time)
     scenarios: dict[str, dict[str, Any]] = {}
     curve_settings = {"max_lag_time": max_lag_time, "bins": bins}
-    outcomes = _outcomes(checkpoint, truths, integrator, seed, curve_settings, ground_truth)
+    outcomes = _outcomes(checkpoint, truths, integrator, seed, rollouts, curve_settings, ground_truth)
     settings = {"max_lag_time": max_lag_time, "window": window}
     for name, runs in truths.items():
-        rollouts = [outcome.rollout for outcome in outcomes[name]]
-        parts = [outcome.truth for outcome in outcomes[name]]
+        made = [outcome.rollout for outcome in outcomes[name]]
+        each = slice(None, None, rollouts)  # one rollout of each true run
+        parts = [outcome.truth for outcome in outcomes[name][each]]
         truth, learned = average(parts), average([outcome.model for outcome in outcomes[name]])
         scores = score(learned, truth, **settings)
-        scores.update({name: _settled_mean(rollouts, name) for name in AVERAGED if name in rollouts[0].series})
+        scores.update({name: _settled_mean(made, name) for name in AVERAGED if name in made[0].series})
         if model.has_entropy:
             scores["encoded_temperature"] = _read_temperature(model, runs)
             if ground_truth is not None and runs[0].entropies is not None:
@@ -118,8 +123,8 @@ def evaluate(
             if "pressure" in scores:
                 scores["pressure_truth"] = known.get("pressure", {}).get("value")
         if model.has_entropy:
-            scores["energy_drift"] = max(r.energy_drift for r in rollouts)
-        scores["momentum_drift"] = max(r.momentum_drift for r in rollouts)
+            scores["energy_drift"] = max(r.energy_drift for r in made)
+        scores["momentum_drift"] = max(r.momentum_drift for r in made)
         metrics["scores"][name] = scores
         if len(runs) > 1:
             half = len(runs) // 2
@@ -132,7 +137,7 @@ def evaluate(
                     found["errors"][key] *= shrink
             metrics["floor"][name] = found
         if (runs[0].metadata or {}).get("scenario") == "conduction":
-            waves, true_waves = ([temperature_wave(t) for t in side] for side in ([r.run for r in rollouts], runs))
+            waves, true_waves = ([temperature_wave(t) for t in side] for side in ([r.run for r in made], runs))
             scores["profile"] = float(rrmse(np.mean(waves, axis=0), np.mean(true_waves, axis=0)))
             if len(runs) > 1:
                 # half of the true runs against the others, whose means differ by more than those of all
@@ -148,7 +153,8 @@ def evaluate(
             flow = {side: mean_flow(stirred, side) for side in ("truth", "model")}
             scores["flow_profile"] = flow_error(flow["model"], flow["truth"])
             if len(runs) > 1:
-                parted = [mean_flow(part, "truth") for part in (stirred[:half], stirred[half:])]
+                once = stirred[each]
+                parted = [mean_flow(part, "truth") for part in (once[:half], once[half:])]
                 metrics["floor"][name]["flow_profile"] = shrink * flow_error(*parted)
         if model.bath is not None:
             scores["solvent_temperature"] = float(model.bath.temperature)
@@ -156,12 +162,12 @@ def evaluate(
             for part in (scores, metrics["floor"].get(name, {})):
                 part.update({key: None for key in part if key == "vacf" or key.startswith("kinetic_temperature")})
         if model.has_entropy and not metrics["entropy"]:
-            metrics["entropy"] = entropy_diagnostics(model, runs[0], rollouts[0])
+            metrics["entropy"] = entropy_diagnostics(model, runs[0], made[0])
         scenarios[name] = {
             "truth": runs,
-            "model": [r.run for r in rollouts],
+            "model": [r.run for r in made[each]],
             "curves": {"truth": truth, "model": learned},
-            "series": rollouts[0].series if model.bath is None else None,
+            "series": made[0].series if model.bath is None else None,
             "encoded_entropies": _encoded(model, runs[0], _picks(len(runs[0]))) if model.has_entropy else None,
             "mechanics": answers[0],
             "stirring": stirred[0],
@@ -220,13 +226,16 @@ def _outcomes(
     truths: dict[str, list[Trajectory]],
     integrator: str,
     seed: int,
+    rollouts: int,
     settings: dict[str, Any],
     ground_truth: MetriplecticModel | None,
 ) -> dict[str, list[Outcome]]:
+    """Of each true run as many rollouts, side by side."""
     jobs, names = [], []
     for name, runs in truths.items():
         shared = {**settings, "r_max": min(largest_radius(t) for t in runs)}
-        for number, truth in enumerate(runs):
+        for number in range(rollouts * len(runs)):
+            truth = runs[number // rollouts]
             jobs.append(Job(os.fspath(checkpoint), truth, integrator, seed + number, SETTLING, shared, ground_truth))
             names.append(name)
     found: dict[str, list[Outcome]] = {}

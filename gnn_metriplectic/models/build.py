@@ -104,7 +104,7 @@ def metriplectic(
         dimension, cutoff, dt, mass, learn_mass, size, substeps, entropy, solvent: as of `build_model`.
         kernel: ``width``.
         friction: ``width`` and ``depth`` of its network, and ``rank``.
-        equation_of_state: ``width``.
+        equation_of_state: ``width``; in a fluid also ``compressible``.
         encoder: ``width`` and ``hops``.
         potential: of a fluid, ``width`` and ``depth``.
         strain, elastic: of a solid: ``measure`` (one of `STRAINS`) and ``width`` of the network for the second of

@@ -64,7 +64,8 @@ def errors_of_law(table: TabulatedEquationOfState, exact: EquationOfState) -> Er
     return {
         "U": _largest(a.energy - b.energy, (b.energy - b.energy.min()).clamp(min=b.temperature.min())),
         "T": _largest(a.temperature - b.temperature, b.temperature),
-        "P V": _largest(a.pressure * volume - work, work.abs().clamp(min=0.01 * float(work.abs().max()))),
+        # rigid particles have none
+        "P V": _largest(a.pressure * volume - work, work.abs().clamp(min=max(0.01 * float(work.abs().max()), 1e-300))),
         "C": _largest(a.heat_capacity - b.heat_capacity, b.heat_capacity),
     }
 

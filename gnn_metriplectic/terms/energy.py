@@ -123,6 +123,13 @@ class LearnedEquationOfState(EquationOfState):
     With x = (S/S₀, -ln V/V₀) and non-negative weights, u = w·softplus(W₂ softplus(W₁ x + b₁) + b₂) + Σ_k c_k exp(a_k·x)
     increases in S, decreases in V and is convex in both (-ln V is convex, and u a convex increasing
     function of it). The exponentials let T grow without bound at a finite heat capacity.
+
+    Args:
+        energy, volume, entropy, heat_capacity: scales U₀, V₀, S₀, and the heat capacity at the start in k_B.
+        width: of the network.
+        species: number of them.
+        exponentials: number of them.
+        compressible: whether U depends on V. Rigid particles have U(S): nothing but their potential and friction acts.
     """
 
     def __init__(
@@ -135,8 +142,10 @@ class LearnedEquationOfState(EquationOfState):
         width: int,
         species: int = 1,
         exponentials: int = 4,
+        compressible: bool = True,
     ) -> None:
         super().__init__()
+        self.compressible = compressible
         scales = {"energy": energy, "volume": volume, "entropy": entropy, "heat_capacity": heat_capacity}
         for name, value in scales.items():
             if not value > 0:
@@ -156,7 +165,10 @@ class LearnedEquationOfState(EquationOfState):
 
     @by_rows
     def forward(self, entropy: Tensor, volume: Tensor, species: Tensor | None = None) -> Thermo:
-        x = torch.stack([entropy / self.entropy_scale, -torch.log(volume / self.volume_scale)], dim=1)
+        crowding = -torch.log(volume / self.volume_scale)
+        if not self.compressible:
+            crowding = torch.zeros_like(crowding)
+        x = torch.stack([entropy / self.entropy_scale, crowding], dim=1)
         if self.species_shift is not None:
             x = x + self.species_shift(species)
         value, in_entropy, in_log, curvature = self._softplus_jet(x)
@@ -170,7 +182,7 @@ class LearnedEquationOfState(EquationOfState):
         return Thermo(
             self.energy_scale * value,
             self.energy_scale / self.entropy_scale * in_entropy,
-            self.energy_scale * in_log / volume,
+            self.energy_scale * in_log / volume if self.compressible else torch.zeros_like(volume),
             self.entropy_scale * in_entropy / curvature,
         )
 
