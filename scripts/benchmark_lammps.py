@@ -4,7 +4,7 @@
     python scripts/benchmark_lammps.py --json rates.json     and as JSON
     python scripts/benchmark_lammps.py --growth              time and memory from 10^5 to 10^6 particles
     python scripts/benchmark_lammps.py --model model.json    tables of a trained model in place of those made here
-    python scripts/benchmark_lammps.py --model model.json --md data/star_polymer_11 --timesteps 0.05 0.1
+    python scripts/benchmark_lammps.py --model model.json --md data/star_polymer_11 --timesteps 0.05 0.4:3
                                                              physical time a second beside the molecular dynamics that
                                                              the model replaces, on as many ranks
 
@@ -25,6 +25,7 @@ from pathlib import Path
 
 import torch
 import yaml
+from lammps_melt import time_step
 
 import gnn_metriplectic as gm
 from gnn_metriplectic.commands.lammps import EXAMPLES
@@ -132,7 +133,7 @@ def last_loop(text: str) -> tuple[float, int, int]:
 
 
 def against_molecular_dynamics(
-    model: Path, data: Path, folder: Path, *, timesteps: list[float], inner: int, repeats: int, ranks: int
+    model: Path, data: Path, folder: Path, *, timesteps: list[tuple[float, int]], repeats: int, ranks: int
 ) -> None:
     """Print units of time a second of the dynamics of beads and of the model, in turn on as many ranks."""
     name = json.loads((data / "settings.json").read_text()).get("name", data.name)
@@ -155,15 +156,14 @@ def against_molecular_dynamics(
         "model": model.resolve(),
         "density": system.density / system.beads,
         "mass": float(system.beads),
-        "inner": inner,
         "skin": SKIN,
         "side": round(system.molecules ** (1.0 / 3.0)),
         "steps": 2000,
     }
     runs = {"molecular dynamics": (INPUTS / "produce.in", beads, system.timestep)}
-    for step in timesteps:
+    for step, inner in timesteps:
         example = EXAMPLES / "equilibrium" / "in.lammps"
-        runs[f"model, time step {step:g}"] = (example, {**stars, "timestep": step}, step)
+        runs[f"model, time step {step:g}:{inner}"] = (example, {**stars, "timestep": step, "inner": inner}, step)
     rates: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
         for name, (script, variables, step) in runs.items():
@@ -185,8 +185,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--only", help="one style")
     parser.add_argument("--md", type=Path, help="folder of a star polymer's data, with the melt")
-    parser.add_argument("--timesteps", type=float, nargs="+", default=[0.05], help="of the model, with --md")
-    parser.add_argument("--inner", type=int, default=1, help="steps of the forces in a step of the friction, with --md")
+    parser.add_argument("--timesteps", type=time_step, nargs="+", default=[(0.05, 1)], help="of the model, with --md")
     parser.add_argument("--ranks", type=int, default=2, help="with --md")
     parser.add_argument("--repeats", type=int, default=3, help="of which the median counts")
     options = parser.parse_args()
@@ -196,12 +195,7 @@ def main() -> None:
         folder = Path(scratch)
         model = options.model
         if options.md:
-            settings = {
-                "timesteps": options.timesteps,
-                "inner": options.inner,
-                "repeats": options.repeats,
-                "ranks": options.ranks,
-            }
+            settings = {"timesteps": options.timesteps, "repeats": options.repeats, "ranks": options.ranks}
             against_molecular_dynamics(model, options.md, folder, **settings)
             return
         if model is None:

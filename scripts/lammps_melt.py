@@ -1,13 +1,13 @@
 """A melt of star polymers in LAMMPS: statistics beside those of the Python rollout, and conservation in a long run.
 
-    python scripts/lammps_melt.py rest --model model.json --timesteps 0.05 0.1 0.2
-    python scripts/lammps_melt.py rest --model model.json --timesteps 0.3 0.4 --inner 3
+    python scripts/lammps_melt.py rest --model model.json --timesteps 0.05 0.3:2 0.4:3
     python scripts/lammps_melt.py shear --model model.json --rates 0.05 0.1
     python scripts/lammps_melt.py conservation --model model.json --steps 100000
     python scripts/lammps_melt.py rest --model model.json --checkpoint best.ckpt
 
-With a checkpoint the Python rollout of the same length follows, at the model's own time step and from the data's first
-test frame. 1,000 stars of 11 beads, k_B T = 1. Error bars come from ten blocks of time.
+A time step of 0.4:3 has three inner steps of the forces. With a checkpoint the Python rollout of the same length
+follows, at the model's own time step and from the data's first test frame. 1,000 stars of 11 beads, k_B T = 1. Error
+bars come from ten blocks of time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gnn_metriplectic.lammps import build_plugin, run_lammps
 
 SIDE, DENSITY, MASS, TEMPERATURE = 10, 0.4 / 11.0, 11.0, 1.0
 BLOCKS = 10
-SPACING = 0.2  # of the frames at rest
+SPACING = 0.2  # of the frames at rest, or the time step if that is longer
 WINDOW = (1.25, 2.5)  # lags of the fit of D
 
 MELT = f"""
@@ -92,6 +92,12 @@ run ${steps}
 """
 
 
+def time_step(word: str) -> tuple[float, int]:
+    """A time step and its inner steps, written 0.4:3 or, with one, 0.05."""
+    step, _, inner = word.partition(":")
+    return float(step), int(inner or 1)
+
+
 def melt(script: str, model: Path, folder: Path, *, ranks: int, **variables: float) -> np.ndarray:
     """Run LAMMPS on an equilibrated melt; the rows of its record, without their time steps."""
     (folder / "in.lammps").write_text(MELT + script)
@@ -105,14 +111,14 @@ def mean_and_error(series: np.ndarray) -> str:
     return f"{blocks.mean():9.4f} ± {blocks.std(ddof=1) / BLOCKS**0.5:.4f}"
 
 
-def frames(path: Path) -> gm.Trajectory:
+def frames(path: Path, spacing: float) -> gm.Trajectory:
     """The dump of a run at rest."""
     rows = []
     for block in path.read_text().split("ITEM: TIMESTEP\n")[1:]:
         rows.append(np.fromstring(block.split("vx vy vz \n")[-1].split("vx vy vz\n")[-1], sep=" ").reshape(-1, 7))
     values = torch.from_numpy(np.stack(rows))
     box = gm.Box.cubic(SIDE * DENSITY ** (-1.0 / 3.0), 3)
-    return gm.Trajectory(values[..., 1:4], values[..., 4:], box=box, dt=SPACING, mass=MASS)
+    return gm.Trajectory(values[..., 1:4], values[..., 4:], box=box, dt=spacing, mass=MASS)
 
 
 def at_rest(name: str, traj: gm.Trajectory) -> np.ndarray:
@@ -126,8 +132,8 @@ def at_rest(name: str, traj: gm.Trajectory) -> np.ndarray:
 
 def rest(options: argparse.Namespace, folder: Path) -> None:
     curves = []
-    for step in options.timesteps:
-        every = round(SPACING / step)
+    for step, inner in options.timesteps:
+        every = max(round(SPACING / step), 1)
         lengths = {"settling": options.settling, "duration": options.duration}
         values = melt(
             REST,
@@ -136,11 +142,11 @@ def rest(options: argparse.Namespace, folder: Path) -> None:
             ranks=options.ranks,
             seed=options.seed,
             step=step,
-            inner=options.inner,
+            inner=inner,
             every=every,
             **lengths,
         )
-        curves.append(at_rest(f"LAMMPS, time step {step:g}", frames(folder / "frames.txt")))
+        curves.append(at_rest(f"LAMMPS, time step {step:g}:{inner}", frames(folder / "frames.txt", every * step)))
         error = f"   RDF RRMSE to the first {rrmse(curves[-1], curves[0]):.4f}" if len(curves) > 1 else ""
         print(f"pressure {mean_and_error(values[:, 0])}   k_B <T> {mean_and_error(values[:, 1])}{error}", flush=True)
     if options.checkpoint is None:
@@ -201,8 +207,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--checkpoint", type=Path, help="of the model, for the rollout in Python")
     parser.add_argument("--data", type=Path, default=Path("data/star_polymer_11"))
-    parser.add_argument("--timesteps", type=float, nargs="+", default=[0.05])
-    parser.add_argument("--inner", type=int, default=1, help="steps of the forces in a step of the friction, at rest")
+    parser.add_argument("--timesteps", type=time_step, nargs="+", default=[(0.05, 1)])
     parser.add_argument("--rates", type=float, nargs="+", default=[0.05, 0.1])
     parser.add_argument("--settling", type=float, default=20.0, help="units of time")
     parser.add_argument("--duration", type=float, default=200.0, help="units of time")

@@ -75,7 +75,8 @@ def evaluate(
         The content of metrics.json.
 
     Raises:
-        FileNotFoundError, ValueError: a checkpoint that cannot be read, trajectories that do not fit it, or no rollouts.
+        FileNotFoundError, ValueError: a checkpoint that cannot be read, trajectories that do not fit it, or less than
+            one rollout.
     """
     started = time.monotonic()
     check_count("rollouts", rollouts)
