@@ -217,10 +217,15 @@ def test_several_rollouts_of_a_true_run_are_averaged_beside_the_same_truth(train
     once, twice = (
         evaluate(trained / "run" / "best.ckpt", truths, tmp_path / str(n), system="gas", rollouts=n) for n in (1, 2)
     )
-    assert twice["floor"] == once["floor"]
+    assert twice["floor"]["rest"]["rdf"] == pytest.approx(0.75**0.5 * once["floor"]["rest"]["rdf"])
+    runs = [
+        evaluate(trained / "run" / "best.ckpt", {"rest": [truth]}, tmp_path, system="gas", seed=seed)["scores"]["rest"]
+        for truth, seed in zip([truths["rest"][k] for k in (0, 0, 1, 1)], range(4), strict=True)
+    ]
     first, second = once["scores"]["rest"], twice["scores"]["rest"]
     assert second["kinetic_temperature_truth"] == first["kinetic_temperature_truth"]
-    assert second["kinetic_temperature"] != first["kinetic_temperature"]
+    mean = sum(run["kinetic_temperature"] for run in runs) / 4
+    assert second["kinetic_temperature"] == pytest.approx(mean, rel=1e-6)
 
 
 def simulate(trained: Path, *overrides: str) -> tuple[str, ...]:

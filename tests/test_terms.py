@@ -11,9 +11,11 @@ from conftest import TOLERANCE, ideal_gas, learned_model, mismatch
 from torch import Tensor
 
 from gnn_metriplectic.geometry import Pairs
+from gnn_metriplectic.models.table_errors import errors_of_law
 from gnn_metriplectic.terms import IdealGas, LearnedEquationOfState, SDPDFriction
 from gnn_metriplectic.terms.entropy import negentropy
 from gnn_metriplectic.terms.friction import BULK, HEAT, SHEAR
+from gnn_metriplectic.terms.tabulated import TabulatedEquationOfState
 from gnn_metriplectic.transforms import transforming
 
 EXACT = TOLERANCE[torch.float64]
@@ -357,3 +359,7 @@ def test_rigid_particles_have_no_pressure():
     assert torch.equal(near.energy, far.energy)
     assert not near.pressure.any()
     assert bool((near.temperature.diff() > 0.0).all())
+    table = TabulatedEquationOfState.of(law.requires_grad_(False), (-2.0, 2.0), (-2.0, 0.0), (32, 4))
+    errors = errors_of_law(table, law)
+    assert max(errors.values()) < 1e-3
+    assert errors["P V"] < 1e-6

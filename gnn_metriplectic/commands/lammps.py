@@ -72,7 +72,8 @@ def _example(names: list[str], model: str | None = None, out: str | None = None)
 def _defaults(path: Path) -> dict[str, object]:
     """Variables of the examples that a model decides."""
     model = read_tables(path)
-    # nobody may cross half the skin in a step; six standard deviations of the velocity at k_B T = 1
+    # beyond half the skin in a step are partners that the neighbor list has not;
+    # six standard deviations of the velocity at k_B T = 1
     skin = max(0.35 * model.cutoff, 12.0 * model.dt * float(model.mass) ** -0.5)
     return {"model": path, "mass": float(model.mass), "timestep": model.dt, "skin": round(skin, 6)}
 

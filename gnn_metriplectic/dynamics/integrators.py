@@ -84,6 +84,8 @@ class Integrator:
             raise ValueError(f"the box has dimension {box.dimension} and the model {model.dimension}")
         if thermostat is not None and not model.has_entropy:
             raise ValueError("a thermostat acts on internal energies, and the model has none that mean anything")
+        if inner_steps < 1:
+            raise ValueError(f"inner_steps is {inner_steps}; it must be at least 1")
         if inner_steps != 1 and not isinstance(self, EnergyConserving):
             raise ValueError(f"inner_steps is {inner_steps}; only the energy_conserving integrator makes inner steps")
         self.model, self.box, self.dt, self.seed, self.time = model, box, dt, seed, time
@@ -192,7 +194,8 @@ class EnergyConserving(Integrator):
 
     With ``inner_steps`` n, Verlet makes n steps of dt / n for one of friction (as r-RESPA, Tuckerman, Berne, Martyna,
     J. Chem. Phys. 97, 1990, 1992): forces of pairs that are close limit dt before friction does, and cost less. Forces
-    from outside act at the ends of the whole step.
+    from outside act at the ends of the whole step. Prescribed particles follow their path in the inner steps; kicks see
+    them at their mean velocity of an inner step, friction at that of the whole.
     """
 
     # block-Jacobi sweeps for v': the error falls by x / (1 + x) a sweep, x = ½ dt friction / m
@@ -212,14 +215,16 @@ class EnergyConserving(Integrator):
             half, last, share = vel + kick, driven, passed / self.inner_steps
             pos, driven = self._place(pos + inner * half, half, number + share)
             half = self._hold(half, 0.5 * (last + driven))
-            energy = energy - weight * after.sum(PoissonBracket.power, poisson, 0.5 * (self._hold(vel, half) + half))
+            if passed == 1:
+                vel = self._hold(vel, half)
+            energy = energy - weight * after.sum(PoissonBracket.power, poisson, 0.5 * (vel + half))
             after = self._blocks(state, pos, number + share)
             thermo_after = after.thermo(state.entropy)
             poisson = after.poisson(thermo_after)
             forces = after.sum(PoissonBracket.forces, poisson)
             vel, kick, weight = half, inner * forces / mass, inner
-        # prescribed particles are seen at the middle of their way
-        half = self._hold(half, 0.5 * (state.vel + driven))
+        # friction sees prescribed particles at the middle of their way
+        guess = self._hold(half, 0.5 * (state.vel + driven))
         kicked = half + 0.5 * kick + 0.5 * dt * self._acceleration(pos, number + 1)
 
         brackets, normals = after.dissipative(thermo_after), self._normals(after, number)
@@ -229,15 +234,16 @@ class EnergyConserving(Integrator):
         if solvent is not None:
             random, warmth = solvent.sample(self._solvent_normals(len(mass), number), dt)
             drag = dt * solvent.friction.unsqueeze(1)
-        rubbing = self._midpoint(after, exchanges, random, drag, half, kicked, mass)
+        rubbing = self._midpoint(after, exchanges, random, drag, guess, kicked, mass)
         impulses = after.each(Exchange.impulses, exchanges, rubbing)
         impulse = after.sum(lambda exchange, each: exchange.pairs.net(each), exchanges, impulses)
         from_solvent = random - drag * rubbing
         impulse = impulse + from_solvent
         vel = self._hold(kicked + impulse / mass, driven)
 
-        middle = self._hold(0.5 * (half + vel), half)
-        energy = energy - 0.5 * inner * after.sum(PoissonBracket.power, poisson, middle)
+        middle = 0.5 * (half + vel)
+        energy = energy - 0.5 * inner * after.sum(PoissonBracket.power, poisson, self._hold(middle, half))
+        middle = self._hold(middle, guess)
         energy = energy + after.sum(Exchange.heating, exchanges, impulses, middle)
         if solvent is not None:
             gained = warmth + dt * solvent.heat_flow()

@@ -130,8 +130,8 @@ def evaluate(
         if len(runs) > 1:
             half = len(runs) // 2
             found = floor(average(parts[:half]), average(parts[half:]), **settings)
-            # two halves differ by more than all the true runs from as many others
-            shrink = math.sqrt((2.0 / len(runs)) / (1.0 / half + 1.0 / (len(runs) - half)))
+            # two halves differ by more than all the true runs from those of a perfect model
+            shrink = math.sqrt(((1.0 + 1.0 / rollouts) / len(runs)) / (1.0 / half + 1.0 / (len(runs) - half)))
             for key in ("rdf", "msd", "vacf"):
                 found[key] *= shrink
                 if found["errors"][key] is not None:

@@ -194,7 +194,10 @@ def measure(model: ParticleModel, run: Trajectory) -> Rollout:
 
 
 def _from_outside(run: Trajectory) -> tuple[torch.Tensor, torch.Tensor]:
-    """Work ``[T]`` and impulse ``[T, D]`` of the body force up to each frame, as the integrator does them."""
+    """Work ``[T]`` and impulse ``[T, D]`` of the body force up to each frame.
+
+    As `EnergyConserving` does them without inner steps, where every step is a frame.
+    """
     work = torch.zeros(len(run), dtype=torch.float64)
     impulse = torch.zeros(len(run), run.dimension, dtype=torch.float64)
     forcing = forcing_from(run.forcing)

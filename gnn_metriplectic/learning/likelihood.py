@@ -14,8 +14,9 @@ when J_ij = dt F_ij(½ (u_i + v_i') - u_j + ½ J_ij / m_j) + F̃_ij is solved.
 η is Gaussian with covariance 2 k_B dt Σ_j [[Ĝ, -½ Ĝ v*], [., ¼ v*ᵀĜv* + K²]], v* = v̄ + ½ dt F_ij / m_j, and the
 change of variables (v', S') -> η has the determinant det(m + ½ dt Σ_j P_ij R_ij) T(S_i', V_i'). The last term of
 the energy is the mean heat that recoil from the noise leaves. Reversible work changes the energy at fixed entropy,
-which is why U(S, V') stands where the integrator books it: the two differ where the force changes the velocity much
-in a step. A prescribed particle j has u_j = ½ (v_j + v_j') and no recoil, 1/m_j = 0.
+which is why U(S, V') stands where the integrator books it, and friction does its work at v̄: the integrator's bookings
+differ where the force changes the velocity much in a step. A prescribed particle j has u_j = ½ (v_j + v_j') and no
+recoil, 1/m_j = 0.
 
 In a solvent η has dt ζ v̄_i and -dt q_s beside these, with v̄_i = ½ (u_i + v_i') known, and the covariance its noise. A
 partner recoils less, by m_j + ½ dt ζ_j in place of m_j, and its u_j is smaller by the ratio of the two.

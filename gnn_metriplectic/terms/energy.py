@@ -167,7 +167,7 @@ class LearnedEquationOfState(EquationOfState):
     def forward(self, entropy: Tensor, volume: Tensor, species: Tensor | None = None) -> Thermo:
         crowding = -torch.log(volume / self.volume_scale)
         if not self.compressible:
-            crowding = torch.zeros_like(crowding)
+            crowding = 0.0 * crowding  # tables take derivatives along ln V
         x = torch.stack([entropy / self.entropy_scale, crowding], dim=1)
         if self.species_shift is not None:
             x = x + self.species_shift(species)

@@ -484,7 +484,7 @@ void FixMetriplectic::verlet()
         v[i][d] += change;
         if (moves) x[i][d] += drift * v[i][d];
       }
-      if (moves) look_at_leap(i, drift);
+      if (moves) look_at_leap(i, dt);
     }
     forward(middle, LANES, 1);
     pairs->book(middle.data(), zeroed(sums, LANES));
@@ -497,10 +497,8 @@ void FixMetriplectic::verlet()
     if (passed + 1 == inner) break;
     // the neighbor list is that of the start; which pairs it holds does not matter to the balance of energy
     velocity.resize(LANES * static_cast<std::size_t>(nall));
-    for (int i = 0; i < nlocal; ++i) {
-      const bool moves = covered(i) && (atom->mask[i] & groupbit);
-      for (int d = 0; d < 3; ++d) velocity[LANES * i + d] = moves ? v[i][d] : 0.0;
-    }
+    for (int i = 0; i < nlocal; ++i)
+      for (int d = 0; d < 3; ++d) velocity[LANES * i + d] = v[i][d];
     forward(velocity, LANES, 1);
     for (std::size_t k = 0; k < place.size(); ++k) place[k] += drift * velocity[k];
     find_pairs();
