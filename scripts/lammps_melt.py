@@ -59,7 +59,8 @@ run $(ceil(v_settling/v_step))
 reset_timestep 0
 variable pressure equal press
 variable thermal equal f_move[2]
-fix record all ave/time 1 1 1 v_pressure v_thermal file record.txt
+variable kinetic equal temp
+fix record all ave/time 1 1 1 v_pressure v_thermal v_kinetic file record.txt
 dump frames all custom ${every} frames.txt id xu yu zu vx vy vz
 dump_modify frames sort id
 run $(ceil(v_duration/v_step))
@@ -121,12 +122,12 @@ def frames(path: Path, spacing: float) -> gm.Trajectory:
     return gm.Trajectory(values[..., 1:4], values[..., 4:], box=box, dt=spacing, mass=MASS)
 
 
-def at_rest(name: str, traj: gm.Trajectory) -> np.ndarray:
-    """Print temperature and D of a trajectory; its RDF."""
+def at_rest(name: str, traj: gm.Trajectory, temperatures: np.ndarray) -> np.ndarray:
+    """Print kinetic temperature and D of a trajectory; its RDF."""
     length = len(traj) // BLOCKS
     parts = [traj[k * length : (k + 1) * length] for k in range(BLOCKS)]
     diffusion = np.array([diffusion_coefficient(*msd(part, WINDOW[1]), 3, WINDOW) for part in parts])
-    print(f"{name:24} kinetic T {mean_and_error(kinetic_temperature(traj))}   D {mean_and_error(diffusion)}", end="   ")
+    print(f"{name:24} kinetic T {mean_and_error(temperatures)}   D {mean_and_error(diffusion)}", end="   ")
     return rdf(traj, r_max=15.0, every=2)[1]
 
 
@@ -146,7 +147,9 @@ def rest(options: argparse.Namespace, folder: Path) -> None:
             every=every,
             **lengths,
         )
-        curves.append(at_rest(f"LAMMPS, time step {step:g}:{inner}", frames(folder / "frames.txt", every * step)))
+        curves.append(
+            at_rest(f"LAMMPS, time step {step:g}:{inner}", frames(folder / "frames.txt", every * step), values[:, 2])
+        )
         error = f"   RDF RRMSE to the first {rrmse(curves[-1], curves[0]):.4f}" if len(curves) > 1 else ""
         print(f"pressure {mean_and_error(values[:, 0])}   k_B <T> {mean_and_error(values[:, 1])}{error}", flush=True)
     if options.checkpoint is None:
@@ -157,7 +160,7 @@ def rest(options: argparse.Namespace, folder: Path) -> None:
     traj = gm.simulate(
         model, state, box=start.box, dt=model.dt, steps=steps, every=every, seed=options.seed, progress="Python"
     )
-    print(f"RDF RRMSE to the first {rrmse(at_rest('Python', traj), curves[0]):.4f}")
+    print(f"RDF RRMSE to the first {rrmse(at_rest('Python', traj, kinetic_temperature(traj)), curves[0]):.4f}")
 
 
 def shear(options: argparse.Namespace, folder: Path) -> None:
