@@ -772,8 +772,8 @@ double FixMetriplectic::compute_vector(int n)
 double FixMetriplectic::memory_usage()
 {
   double bytes = pairs ? pairs->memory() : 0.0;
-  for (const Values *v : {&place, &velocity, &middle, &volume, &bound, &shared, &thermal, &energy, &sums,
-                          &blocks, &net, &impulse, &kicked})
+  for (const Values *v : {&place, &velocity, &middle, &volume, &bound, &shared, &thermal, &energy, &sums, &blocks, &net,
+                          &impulse, &kicked})
     bytes += v->capacity() * sizeof(double);
   bytes += isochores.capacity() * sizeof(metriplectic::Isochore);
   return bytes + number.capacity() * sizeof(std::uint32_t) + atom->nmax * (1 + OUTPUTS) * sizeof(double);

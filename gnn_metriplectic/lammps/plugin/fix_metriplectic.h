@@ -95,8 +95,7 @@ class FixMetriplectic : public Fix {
   double **carried;    // internal energy so far in the step: per particle, migrating
 
   // by particle, ghosts included where a pair needs both ends
-  Values place, velocity, middle, volume, bound, shared, thermal, energy, sums, blocks, net, impulse,
-      kicked;
+  Values place, velocity, middle, volume, bound, shared, thermal, energy, sums, blocks, net, impulse, kicked;
   std::vector<std::uint32_t> number;
   std::vector<metriplectic::Isochore> isochores;    // of owned particles, at their volumes
 

@@ -250,8 +250,7 @@ void PairList::shake(const Particles &particles, const Noise &noise, int start, 
   }
   for (int k = 0; k < count; ++k) {
     expect(place, LANES, second.data() + start + k);
-    const Lanes r = at(place, first[start + k]) - at(place, second[start + k]),
-                xi = {n0[k], n1[k], flat * n2[k], 0.0};
+    const Lanes r = at(place, first[start + k]) - at(place, second[start + k]), xi = {n0[k], n1[k], flat * n2[k], 0.0};
     Lanes &to = at(given.data(), start + k);
     to = across[k] * xi + beside[k] * sum(r * xi) * r;
     to[3] = jump[k];
@@ -395,8 +394,7 @@ void PairList::drift(const Particles &particles, const double *v, const double *
     for (int c = 0; c < count; ++c) {
       const int k = start + c;
       const std::size_t i = first[k], j = second[k];
-      const Lanes r = at(place, first[k]) - at(place, second[k]),
-                  u = at(v, first[k]) - at(v, second[k]);
+      const Lanes r = at(place, first[k]) - at(place, second[k]), u = at(v, first[k]) - at(v, second[k]);
       const double along = sum(r * u);
       const Lanes g = drag[k] * u + drag_along[k] * along * r;
       // G = x I + y e e

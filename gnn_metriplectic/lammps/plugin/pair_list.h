@@ -50,8 +50,8 @@ class PairList {
   double memory() const;
 
   /// Friction, random impulses and heats of a step, kept for `rub` and `book`. Adds KICKED numbers a particle: the
-  /// random impulse in 0 1 2, the reversible force times a time in 3 7 11, the drag matrix in 4 5 6 (xx yy zz) and 8 9 10
-  /// (xy xz yz), the friction force at velocities v in 12 13 14.
+  /// random impulse in 0 1 2, the reversible force times a time in 3 7 11, the drag matrix in 4 5 6 (xx yy zz) and 8 9
+  /// 10 (xy xz yz), the friction force at velocities v in 12 13 14.
   void kick(const Particles &particles, const Noise &noise, double time, const double *v, double *sums);
   /// Adds the friction forces at velocities v; the fourth number is nothing.
   void rub(const double *v, double *forces) const;
@@ -88,8 +88,8 @@ class PairList {
   int size = 0, weighed = 0;
   Array<int> first, second;
   Array<double> distance, slope, tension;    // W' / r and phi' / r
-  Array<double> drag, drag_along;    // F = -(drag + drag_along r r) v
-  Array<double> given;               // random impulse on the first, all heat into it from the second
+  Array<double> drag, drag_along;            // F = -(drag + drag_along r r) v
+  Array<double> given;                       // random impulse on the first, all heat into it from the second
   // of a chunk
   Array<double> inverse_square, shear, bulk, heat, flow, normals[4];
   Array<std::uint32_t> number[2];
