@@ -6,14 +6,15 @@
     python scripts/lammps_melt.py rest --model model.json --checkpoint best.ckpt
 
 A time step of 0.4:3 has three inner steps of the forces. With a checkpoint the Python rollout of the same length
-follows, at the model's own time step and from the data's first test frame. 1,000 stars of 11 beads, k_B T = 1. Error
-bars come from ten blocks of time.
+follows, at the model's own time step and from the data's first test frame. Density and mass are those of the data,
+k_B T = 1; there are a thousand stars. Error bars come from ten blocks of time.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,32 +27,32 @@ from gnn_metriplectic.analysis.structure import rdf
 from gnn_metriplectic.analysis.transport import diffusion_coefficient, kinetic_temperature, msd
 from gnn_metriplectic.lammps import build_plugin, run_lammps
 
-SIDE, DENSITY, MASS, TEMPERATURE = 10, 0.4 / 11.0, 11.0, 1.0
+SIDE, TEMPERATURE = 10, 1.0
 BLOCKS = 10
 SPACING = 0.2  # of the frames at rest, or the time step if that is longer
 WINDOW = (1.25, 2.5)  # lags of the fit of D
 
-MELT = f"""
+MELT = """
 units lj
 atom_style atomic
 newton on
-plugin load ${{plugin}}
-lattice sc {DENSITY!r}
-region box prism 0 {SIDE} 0 {SIDE} 0 {SIDE} 0 0 0
+plugin load ${plugin}
+lattice sc ${density}
+region box prism 0 ${side} 0 ${side} 0 ${side} 0 0 0
 create_box 1 box
 create_atoms 1 box
-mass 1 {MASS}
-velocity all create {TEMPERATURE} ${{seed}} dist gaussian
-pair_style metriplectic ${{seed}}
-pair_coeff * * ${{model}}
+mass 1 ${mass}
+velocity all create ${temperature} ${seed} dist gaussian
+pair_style metriplectic ${seed}
+pair_coeff * * ${model}
 neighbor 1.0 bin
 neigh_modify every 1 delay 0 check yes
-timestep ${{trained}}
+timestep ${trained}
 # a lattice takes heat from a bath until its particles have forgotten it
-fix move all metriplectic entropy equilibrium {TEMPERATURE} ${{seed}} thermostat {TEMPERATURE} $(20*v_trained)
-run $(ceil(75/v_trained))
+fix move all metriplectic entropy equilibrium ${temperature} ${seed} thermostat ${temperature} $(20*v_trained)
+run $(ceil(v_melting/v_trained))
 unfix move
-timestep ${{step}}
+timestep ${step}
 """
 REST = """
 fix move all metriplectic inner ${inner}
@@ -99,27 +100,75 @@ def time_step(word: str) -> tuple[float, int]:
     return float(step), int(inner or 1)
 
 
-def melt(script: str, model: Path, folder: Path, *, ranks: int, **variables: float) -> np.ndarray:
-    """Run LAMMPS on an equilibrated melt; the rows of its record, without their time steps."""
-    (folder / "in.lammps").write_text(MELT + script)
-    known = {"plugin": build_plugin(), "model": model.resolve(), "trained": gm.read_tables(model).dt, **variables}
-    run_lammps(folder / "in.lammps", known, processes=ranks, cwd=folder)
-    return np.loadtxt(folder / "record.txt")[:, 1:]
+@dataclass(frozen=True)
+class Melt:
+    """Stars in LAMMPS at the density and mass of the data, equilibrated from a lattice.
+
+    Attributes:
+        model: its tables.
+        start: a run of the molecular dynamics.
+        folder: for the files of a run.
+        ranks, seed: of LAMMPS.
+        melting: time that the lattice has to forget itself.
+    """
+
+    model: Path
+    start: gm.Trajectory
+    folder: Path
+    ranks: int
+    seed: int
+    melting: float
+
+    @property
+    def dt(self) -> float:
+        """The time step of the model's training."""
+        return gm.read_tables(self.model).dt
+
+    @property
+    def density(self) -> float:
+        """Stars a volume."""
+        return self.start.positions.shape[1] / float(self.start.box.lengths.prod())
+
+    @property
+    def mass(self) -> float:
+        """Of a star."""
+        return float(self.start.masses[0])
+
+    @property
+    def box(self) -> gm.Box:
+        """The cube of LAMMPS."""
+        return gm.Box.cubic(SIDE * self.density ** (-1.0 / 3.0), 3)
+
+    def run(self, script: str, **variables: float) -> np.ndarray:
+        """Run LAMMPS; the rows of its record, without their time steps."""
+        (self.folder / "in.lammps").write_text(MELT + script)
+        known = {
+            "plugin": build_plugin(),
+            "model": self.model.resolve(),
+            "trained": self.dt,
+            "density": self.density,
+            "mass": self.mass,
+            "side": SIDE,
+            "temperature": TEMPERATURE,
+            "melting": self.melting,
+            "seed": self.seed,
+        }
+        run_lammps(self.folder / "in.lammps", {**known, **variables}, processes=self.ranks, cwd=self.folder)
+        return np.loadtxt(self.folder / "record.txt")[:, 1:]
+
+    def frames(self, spacing: float) -> gm.Trajectory:
+        """The dump of a run at rest."""
+        rows = []
+        for block in (self.folder / "frames.txt").read_text().split("ITEM: TIMESTEP\n")[1:]:
+            lines = block.split("vx vy vz", 1)[1].split("\n", 1)[1]
+            rows.append(np.fromstring(lines, sep=" ").reshape(-1, 7))
+        values = torch.from_numpy(np.stack(rows))
+        return gm.Trajectory(values[..., 1:4], values[..., 4:], box=self.box, dt=spacing, mass=self.mass)
 
 
 def mean_and_error(series: np.ndarray) -> str:
     blocks = np.array([part.mean() for part in np.array_split(series, BLOCKS)])
     return f"{blocks.mean():9.4f} ± {blocks.std(ddof=1) / BLOCKS**0.5:.4f}"
-
-
-def frames(path: Path, spacing: float) -> gm.Trajectory:
-    """The dump of a run at rest."""
-    rows = []
-    for block in path.read_text().split("ITEM: TIMESTEP\n")[1:]:
-        rows.append(np.fromstring(block.split("vx vy vz \n")[-1].split("vx vy vz\n")[-1], sep=" ").reshape(-1, 7))
-    values = torch.from_numpy(np.stack(rows))
-    box = gm.Box.cubic(SIDE * DENSITY ** (-1.0 / 3.0), 3)
-    return gm.Trajectory(values[..., 1:4], values[..., 4:], box=box, dt=spacing, mass=MASS)
 
 
 def at_rest(name: str, traj: gm.Trajectory, temperatures: np.ndarray) -> np.ndarray:
@@ -128,56 +177,33 @@ def at_rest(name: str, traj: gm.Trajectory, temperatures: np.ndarray) -> np.ndar
     parts = [traj[k * length : (k + 1) * length] for k in range(BLOCKS)]
     diffusion = np.array([diffusion_coefficient(*msd(part, WINDOW[1]), 3, WINDOW) for part in parts])
     print(f"{name:24} kinetic T {mean_and_error(temperatures)}   D {mean_and_error(diffusion)}", end="   ")
-    return rdf(traj, r_max=15.0, every=2)[1]
+    return rdf(traj, r_max=0.49 * min(traj.box.lengths), every=2)[1]
 
 
-def rest(options: argparse.Namespace, folder: Path) -> None:
+def rest(melt: Melt, options: argparse.Namespace) -> None:
     curves = []
     for step, inner in options.timesteps:
         every = max(round(SPACING / step), 1)
         lengths = {"settling": options.settling, "duration": options.duration}
-        values = melt(
-            REST,
-            options.model,
-            folder,
-            ranks=options.ranks,
-            seed=options.seed,
-            step=step,
-            inner=inner,
-            every=every,
-            **lengths,
-        )
-        curves.append(
-            at_rest(f"LAMMPS, time step {step:g}:{inner}", frames(folder / "frames.txt", every * step), values[:, 2])
-        )
+        values = melt.run(REST, step=step, inner=inner, every=every, **lengths)
+        curves.append(at_rest(f"LAMMPS, time step {step:g}:{inner}", melt.frames(every * step), values[:, 2]))
         error = f"   RDF RRMSE to the first {rrmse(curves[-1], curves[0]):.4f}" if len(curves) > 1 else ""
         print(f"pressure {mean_and_error(values[:, 0])}   k_B <T> {mean_and_error(values[:, 1])}{error}", flush=True)
     if options.checkpoint is None:
         return
-    model, start = gm.read_tables(options.model), gm.read_trajectory(options.data / "test" / "melt_0.h5")
+    model, start = gm.read_tables(options.model), melt.start
     state = gm.State.from_frame(start, 0, gm.load(options.checkpoint).double())
-    steps, every = round(options.duration / model.dt), round(SPACING / model.dt)
+    steps, every = round(options.duration / model.dt), max(round(SPACING / model.dt), 1)
     traj = gm.simulate(
         model, state, box=start.box, dt=model.dt, steps=steps, every=every, seed=options.seed, progress="Python"
     )
     print(f"RDF RRMSE to the first {rrmse(at_rest('Python', traj, kinetic_temperature(traj)), curves[0]):.4f}")
 
 
-def shear(options: argparse.Namespace, folder: Path) -> None:
-    dt = gm.read_tables(options.model).dt
+def shear(melt: Melt, options: argparse.Namespace) -> None:
     lengths = {"settling": options.settling, "duration": options.duration}
     for rate in options.rates:
-        values = melt(
-            SHEAR,
-            options.model,
-            folder,
-            ranks=options.ranks,
-            seed=options.seed,
-            step=dt,
-            rate=rate,
-            relaxation=RELAXATION * dt,
-            **lengths,
-        )
+        values = melt.run(SHEAR, step=melt.dt, rate=rate, relaxation=RELAXATION * melt.dt, **lengths)
         print(
             f"LAMMPS, rate {rate:g}: viscosity {mean_and_error(-values[:, 0] / rate)}   pressure "
             f"{mean_and_error(values[:, 1])}   kinetic T {mean_and_error(values[:, 2])}   k_B <T> "
@@ -185,22 +211,18 @@ def shear(options: argparse.Namespace, folder: Path) -> None:
             flush=True,
         )
         if options.checkpoint is not None:
-            start = gm.read_trajectory(options.data / "test" / "melt_0.h5")
-            found = sheared_model(options.checkpoint, start, rate=rate, seed=options.seed, **lengths)
+            found = sheared_model(options.checkpoint, melt.start, rate=rate, seed=options.seed, **lengths)
             print(f"Python, rate {rate:g}:", found)
 
 
-def conservation(options: argparse.Namespace, folder: Path) -> None:
-    dt = gm.read_tables(options.model).dt
-    values = melt(
-        CONSERVATION, options.model, folder, ranks=options.ranks, seed=options.seed, step=dt, steps=options.steps
-    )
-    total, kinetic, momentum = values.T
+def conservation(melt: Melt, options: argparse.Namespace) -> None:
+    total, kinetic, momentum = melt.run(CONSERVATION, step=melt.dt, steps=options.steps).T
     # of thermal particles: mean |v| = sqrt(8 k_B T / (pi m))
-    scale = MASS * SIDE**3 * (8.0 * TEMPERATURE / (np.pi * MASS)) ** 0.5
+    scale = SIDE**3 * (8.0 * TEMPERATURE * melt.mass / np.pi) ** 0.5
     print(
-        f"{options.steps} steps of {dt:g} on {options.ranks} ranks: spread of the total energy over the kinetic energy "
-        f"{(total.max() - total.min()) / kinetic.mean():.2e}; momentum over sum m |v| {momentum.max() / scale:.2e}"
+        f"{options.steps} steps of {melt.dt:g} on {options.ranks} ranks: spread of the total energy over the kinetic "
+        f"energy {(total.max() - total.min()) / kinetic.mean():.2e}; momentum over sum m |v| "
+        f"{momentum.max() / scale:.2e}"
     )
 
 
@@ -212,14 +234,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data/star_polymer_11"))
     parser.add_argument("--timesteps", type=time_step, nargs="+", default=[(0.05, 1)])
     parser.add_argument("--rates", type=float, nargs="+", default=[0.05, 0.1])
+    parser.add_argument("--melting", type=float, default=75.0, help="units of time from the lattice on")
     parser.add_argument("--settling", type=float, default=20.0, help="units of time")
     parser.add_argument("--duration", type=float, default=200.0, help="units of time")
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--seed", type=int, default=3)
     options = parser.parse_args()
+    start = gm.read_trajectory(options.data / "test" / "melt_0.h5")
     with tempfile.TemporaryDirectory() as folder:
-        {"rest": rest, "shear": shear, "conservation": conservation}[options.what](options, Path(folder))
+        melt = Melt(options.model, start, Path(folder), options.ranks, options.seed, options.melting)
+        {"rest": rest, "shear": shear, "conservation": conservation}[options.what](melt, options)
 
 
 if __name__ == "__main__":

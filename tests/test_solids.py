@@ -9,7 +9,15 @@ from dataclasses import replace
 import h5py
 import pytest
 import torch
-from conftest import hookean_solid, learned_solid, mismatch, pairs_of_state, random_rotation, scattered
+from conftest import (
+    hookean_solid,
+    learned_solid,
+    learned_solid_settings,
+    mismatch,
+    pairs_of_state,
+    random_rotation,
+    scattered,
+)
 from torch import Tensor
 
 import gnn_metriplectic as gm
@@ -17,7 +25,7 @@ from gnn_metriplectic.dynamics import simulate
 from gnn_metriplectic.dynamics.integrators import EnergyConserving
 from gnn_metriplectic.geometry import Box, Reference, neighbor_pairs, transition_pairs
 from gnn_metriplectic.learning.likelihood import negative_log_likelihood
-from gnn_metriplectic.models import MetriplecticModel, State
+from gnn_metriplectic.models import MetriplecticModel, State, build_model
 from gnn_metriplectic.terms import (
     DeformationGradient,
     Friction,
@@ -262,6 +270,13 @@ def test_a_model_of_a_solid_wants_reference_neighbours_within_its_cutoff():
         State(state.pos[1:], state.vel[1:], state.entropy[1:], None, state.reference)
     with pytest.raises(ValueError, match="cannot live in a sheared box"):
         state.reference.bonds(state.pos, Box.cubic(0.5, 2, shear_rate=1.0))
+
+
+def test_a_solid_is_not_asked_whether_it_is_compressible():
+    settings = learned_solid_settings(2)
+    settings["equation_of_state"]["compressible"] = False
+    with pytest.raises(ValueError, match=r"equation_of_state\.compressible is for fluids"):
+        build_model(**settings)
 
 
 def test_tables_and_lammps_refuse_a_solid():

@@ -110,6 +110,8 @@ def metriplectic(
         strain, elastic: of a solid: ``measure`` (one of `STRAINS`) and ``width`` of the network for the second of
             them; ``width``.
     """
+    if strain is not None and "compressible" in equation_of_state:
+        raise ValueError("equation_of_state.compressible is for fluids: a solid has its strain; leave it out")
     species = len(mass) if isinstance(mass, list) else 1
     capacity = HEAT_CAPACITY if strain is None else SOLID_HEAT_CAPACITY
     k_B = size.entropy * capacity**-0.5
