@@ -89,7 +89,9 @@ variable kinetic equal ke
 variable momentum equal mass(all)*sqrt(vcm(all,x)^2+vcm(all,y)^2+vcm(all,z)^2)
 thermo_modify norm no
 thermo 100
-fix record all ave/time 100 1 100 v_total v_kinetic v_momentum format " %.17g" file record.txt
+variable warmth equal temp
+variable thermal equal f_move[2]
+fix record all ave/time 100 1 100 v_total v_kinetic v_momentum v_warmth v_thermal format " %.17g" file record.txt
 run ${steps}
 """
 
@@ -216,7 +218,7 @@ def shear(melt: Melt, options: argparse.Namespace) -> None:
 
 
 def conservation(melt: Melt, options: argparse.Namespace) -> None:
-    total, kinetic, momentum = melt.run(CONSERVATION, step=melt.dt, steps=options.steps).T
+    total, kinetic, momentum, warmth, thermal = melt.run(CONSERVATION, step=melt.dt, steps=options.steps).T
     # of thermal particles: mean |v| = sqrt(8 k_B T / (pi m))
     scale = SIDE**3 * (8.0 * TEMPERATURE * melt.mass / np.pi) ** 0.5
     print(
@@ -224,6 +226,8 @@ def conservation(melt: Melt, options: argparse.Namespace) -> None:
         f"energy {(total.max() - total.min()) / kinetic.mean():.2e}; momentum over sum m |v| "
         f"{momentum.max() / scale:.2e}"
     )
+    for name, series in (("kinetic T", warmth), ("k_B <T>", thermal)):
+        print(f"{name} of tenths of the run:", *(f"{part.mean():.4f}" for part in np.array_split(series, BLOCKS)))
 
 
 def main() -> None:
