@@ -13,6 +13,7 @@ k_B T = 1; there are a thousand stars. Error bars come from ten blocks of time.
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ SIDE, TEMPERATURE = 10, 1.0
 BLOCKS = 10
 SPACING = 0.2  # of the frames at rest, or the time step if that is longer
 WINDOW = (1.25, 2.5)  # lags of the fit of D
+PICTURES = 1000  # most frames of an RDF
 
 MELT = """
 units lj
@@ -129,7 +131,7 @@ class Melt:
     @property
     def density(self) -> float:
         """Stars a volume."""
-        return self.start.positions.shape[1] / float(self.start.box.lengths.prod())
+        return self.start.positions.shape[1] / math.prod(self.start.box.lengths)
 
     @property
     def mass(self) -> float:
@@ -179,7 +181,7 @@ def at_rest(name: str, traj: gm.Trajectory, temperatures: np.ndarray) -> np.ndar
     parts = [traj[k * length : (k + 1) * length] for k in range(BLOCKS)]
     diffusion = np.array([diffusion_coefficient(*msd(part, WINDOW[1]), 3, WINDOW) for part in parts])
     print(f"{name:24} kinetic T {mean_and_error(temperatures)}   D {mean_and_error(diffusion)}", end="   ")
-    return rdf(traj, r_max=0.49 * min(traj.box.lengths), every=2)[1]
+    return rdf(traj, r_max=0.49 * min(traj.box.lengths), every=-(-len(traj) // PICTURES))[1]
 
 
 def rest(melt: Melt, options: argparse.Namespace) -> None:
