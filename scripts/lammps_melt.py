@@ -172,27 +172,53 @@ class Melt:
 
 def mean_and_error(series: np.ndarray) -> str:
     blocks = np.array([part.mean() for part in np.array_split(series, BLOCKS)])
-    return f"{blocks.mean():9.4f} ± {blocks.std(ddof=1) / BLOCKS**0.5:.4f}"
+    return f"{blocks.mean():9.5f} ± {blocks.std(ddof=1) / BLOCKS**0.5:.5f}"
 
 
-def at_rest(name: str, traj: gm.Trajectory, temperatures: np.ndarray) -> np.ndarray:
-    """Print kinetic temperature and D of a trajectory; its RDF."""
+@dataclass(frozen=True)
+class Curves:
+    """Of a run at rest: RDF ``[bins]``, and MSD ``[L]`` at ``lags`` up to the end of the fit of D."""
+
+    rdf: np.ndarray
+    lags: np.ndarray
+    msd: np.ndarray
+
+    def beside(self, first: Curves) -> str:
+        """D over that of the ``first`` run, and the error of the RDF; it goes with the lags, which are the same."""
+        ends = (self.msd, np.interp(self.lags, first.lags, first.msd))
+        ours, theirs = (diffusion_coefficient(self.lags, curve, 3, WINDOW) for curve in ends)
+        return (
+            f"   beside the first D {100.0 * (ours / theirs - 1.0):+.1f} %, RDF RRMSE {rrmse(self.rdf, first.rdf):.4f}"
+        )
+
+
+def at_rest(name: str, traj: gm.Trajectory, temperatures: np.ndarray) -> Curves:
+    """Print kinetic temperature and D of a trajectory."""
     length = len(traj) // BLOCKS
-    parts = [traj[k * length : (k + 1) * length] for k in range(BLOCKS)]
-    diffusion = np.array([diffusion_coefficient(*msd(part, WINDOW[1]), 3, WINDOW) for part in parts])
-    print(f"{name:24} kinetic T {mean_and_error(temperatures)}   D {mean_and_error(diffusion)}", end="   ")
-    return rdf(traj, r_max=0.49 * min(traj.box.lengths), every=-(-len(traj) // PICTURES))[1]
+    parts = [msd(traj[k * length : (k + 1) * length], WINDOW[1]) for k in range(BLOCKS)]
+    lags, curves = parts[0][0], np.array([curve for _, curve in parts])
+    print(
+        f"{name:24} kinetic T {mean_and_error(temperatures)}   D "
+        f"{mean_and_error(diffusion_coefficient(lags, curves, 3, WINDOW))}",
+        end="   ",
+    )
+    _, pairs = rdf(traj, r_max=0.49 * min(traj.box.lengths), every=-(-len(traj) // PICTURES))
+    return Curves(pairs, lags, curves.mean(axis=0))
 
 
 def rest(melt: Melt, options: argparse.Namespace) -> None:
-    curves = []
+    first = None
     for step, inner in options.timesteps:
         every = max(round(SPACING / step), 1)
         lengths = {"settling": options.settling, "duration": options.duration}
         values = melt.run(REST, step=step, inner=inner, every=every, **lengths)
-        curves.append(at_rest(f"LAMMPS, time step {step:g}:{inner}", melt.frames(every * step), values[:, 2]))
-        error = f"   RDF RRMSE to the first {rrmse(curves[-1], curves[0]):.4f}" if len(curves) > 1 else ""
-        print(f"pressure {mean_and_error(values[:, 0])}   k_B <T> {mean_and_error(values[:, 1])}{error}", flush=True)
+        found = at_rest(f"LAMMPS, time step {step:g}:{inner}", melt.frames(every * step), values[:, 2])
+        print(
+            f"pressure {mean_and_error(values[:, 0])}   k_B <T> {mean_and_error(values[:, 1])}",
+            "" if first is None else found.beside(first),
+            flush=True,
+        )
+        first = first or found
     if options.checkpoint is None:
         return
     model, start = gm.read_tables(options.model), melt.start
@@ -201,7 +227,7 @@ def rest(melt: Melt, options: argparse.Namespace) -> None:
     traj = gm.simulate(
         model, state, box=start.box, dt=model.dt, steps=steps, every=every, seed=options.seed, progress="Python"
     )
-    print(f"RDF RRMSE to the first {rrmse(at_rest('Python', traj, kinetic_temperature(traj)), curves[0]):.4f}")
+    print(at_rest("Python", traj, kinetic_temperature(traj)).beside(first))
 
 
 def shear(melt: Melt, options: argparse.Namespace) -> None:
