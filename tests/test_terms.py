@@ -129,21 +129,6 @@ class TestEquationOfState:
         assert (thermo.temperature.diff() > 0).all()
         assert thermo.temperature[-1] > 1e3 * thermo.temperature[0]
 
-    def test_mean_pressure_is_the_slope_of_the_free_energy(self, model):
-        law, k_B, kinds = model.equation_of_state, 0.5 * model.k_B, species_of(model, 5)
-        volume = torch.linspace(0.2, 0.4, 5, dtype=torch.float64).requires_grad_()
-        temperature = law(torch.zeros_like(volume), volume, kinds).temperature.detach() * 1.3
-        spread = torch.sqrt(k_B * law(torch.zeros_like(volume), volume, kinds).heat_capacity.detach())
-        entropy = torch.linspace(-15.0, 15.0, 4001, dtype=torch.float64).unsqueeze(1) * spread
-        many = None if kinds is None else kinds.expand_as(entropy).reshape(-1)
-        energy = law.anywhere(entropy.reshape(-1), volume.expand_as(entropy).reshape(-1), many).energy.view_as(entropy)
-        sums = torch.logsumexp((entropy - energy / temperature) / k_B, dim=0)
-        (slope,) = torch.autograd.grad((k_B * temperature * sums).sum(), volume)
-        found = law.mean_pressure(temperature, k_B, volume.detach(), torch.zeros_like(slope), kinds)
-        torch.testing.assert_close(found, slope, rtol=1e-3, atol=0.0)
-        plain = law(torch.zeros_like(slope), volume, kinds).pressure
-        assert float((plain.detach() / slope - 1.0).abs().max()) > 0.01  # not that of one entropy
-
     def test_entropy_of_the_energy_is_the_entropy(self, model):
         entropy, volume = random_states()
         kinds = species_of(model, 200)

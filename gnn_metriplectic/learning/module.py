@@ -155,15 +155,8 @@ class MetriplecticModule(lightning.LightningModule):
             over_graphs = Mean(batch.num_graphs, off) if self.training else lambda value: value
             moments["temperature"] = over_graphs((off**2).mean())
         if self.hparams.structure == "equilibrium":
-            thermal = batch.temperature[batch.batch]
-            if self.model.has_entropy:
-                # over the entropies of the model's own ensemble, whatever the encoder reads
-                k_B = self.model.k_B
-                pressure = self.model.law(configuration).mean_pressure(
-                    thermal / k_B, k_B, configuration.volume, entropy.detach(), species
-                )
-                thermo = thermo._replace(pressure=pressure)
             forces = self.model.poisson(configuration, thermo).forces()
+            thermal = batch.temperature[batch.batch]
             moments["forces"] = mean(balance(configuration.pairs, forces, thermal, free, self.model.cutoff))
         return moments
 

@@ -11,9 +11,6 @@ from torch.nn import functional
 from gnn_metriplectic.terms.linear import linear
 from gnn_metriplectic.terms.rows import by_rows
 
-# of the search of the entropies that have a temperature: steps, and error of ln T
-MODE_STEPS, MODE_ERROR = 30, 1e-4
-
 
 class Thermo(NamedTuple):
     """State of each particle, all ``[N]``.
@@ -87,38 +84,6 @@ class EquationOfState(nn.Module):
             f"particle {bad} has internal energy {float(energy[bad]):.6g} at volume {float(volume[bad]):.6g}, to which "
             "no temperature belongs: use a smaller time step, or train over a wider range of states"
         )
-
-    def mean_pressure(
-        self, temperature: Tensor, k_B: Tensor, volume: Tensor, guess: Tensor, species: Tensor | None = None
-    ) -> Tensor:
-        """<P> of each particle, ``[N]``, over its canonical ensemble p(S) ∝ exp[(S - U/T) / k_B] at fixed volume.
-
-        It is -∂A/∂V of the free energy A(T, V), and differs from P at the mean entropy, as P is convex in S.
-
-        Args:
-            temperature: T, ``[N]``; k_B T in units of energy.
-            k_B: 0-dim.
-            volume: of each particle, ``[N]``.
-            guess: of the entropies, ``[N]``.
-            species: ``[N]`` or None.
-        """
-        with torch.no_grad():
-            mode = guess
-            for _ in range(MODE_STEPS):
-                now = self.anywhere(mode, volume, species)
-                step = torch.log(temperature / now.temperature).clamp(-2.0, 2.0)
-                mode = mode + now.heat_capacity * step
-                if float(step.abs().max()) < MODE_ERROR:
-                    break
-            width = torch.sqrt(k_B * now.heat_capacity)
-            # the trapezoid rule with points a standard deviation apart: of a Gaussian exact to 1e-8
-            offset = torch.arange(-4.0, 5.0, dtype=volume.dtype, device=volume.device)
-            entropy = mode + offset.unsqueeze(1) * width
-        repeated = [None if x is None else x.expand_as(entropy).reshape(-1) for x in (volume, species)]
-        states = self.anywhere(entropy.reshape(-1), *repeated)
-        energy, pressure = (x.view_as(entropy) for x in (states.energy, states.pressure))
-        weight = torch.softmax((entropy - mode - (energy - energy[4].detach()) / temperature) / k_B, dim=0)
-        return (weight * pressure).sum(dim=0)
 
 
 class Bound(EquationOfState):
