@@ -7,7 +7,7 @@
 
 A time step of 0.4:3 has three inner steps of the forces. With a checkpoint the Python rollout of the same length
 follows, at the model's own time step and from the data's first test frame. Density and mass are those of the data,
-k_B T = 1; there are a thousand stars. Error bars come from ten blocks of time.
+k_B T = 1. Error bars come from ten blocks of time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gnn_metriplectic.analysis.structure import rdf
 from gnn_metriplectic.analysis.transport import diffusion_coefficient, kinetic_temperature, msd
 from gnn_metriplectic.lammps import build_plugin, run_lammps
 
-SIDE, TEMPERATURE = 10, 1.0
+TEMPERATURE = 1.0
 BLOCKS = 10
 SPACING = 0.2  # of the frames at rest, or the time step if that is longer
 WINDOW = (1.25, 2.5)  # lags of the fit of D
@@ -112,6 +112,7 @@ class Melt:
         model: its tables.
         start: a run of the molecular dynamics.
         folder: for the files of a run.
+        side: stars along an edge.
         ranks, seed: of LAMMPS.
         melting: time that the lattice has to forget itself.
     """
@@ -119,6 +120,7 @@ class Melt:
     model: Path
     start: gm.Trajectory
     folder: Path
+    side: int
     ranks: int
     seed: int
     melting: float
@@ -141,7 +143,7 @@ class Melt:
     @property
     def box(self) -> gm.Box:
         """The cube of LAMMPS."""
-        return gm.Box.cubic(SIDE * self.density ** (-1.0 / 3.0), 3)
+        return gm.Box.cubic(self.side * self.density ** (-1.0 / 3.0), 3)
 
     def run(self, script: str, **variables: float) -> np.ndarray:
         """Run LAMMPS; the rows of its record, without their time steps."""
@@ -152,7 +154,7 @@ class Melt:
             "trained": self.dt,
             "density": self.density,
             "mass": self.mass,
-            "side": SIDE,
+            "side": self.side,
             "temperature": TEMPERATURE,
             "melting": self.melting,
             "seed": self.seed,
@@ -248,7 +250,7 @@ def shear(melt: Melt, options: argparse.Namespace) -> None:
 def conservation(melt: Melt, options: argparse.Namespace) -> None:
     total, kinetic, momentum, warmth, thermal = melt.run(CONSERVATION, step=melt.dt, steps=options.steps).T
     # of thermal particles: mean |v| = sqrt(8 k_B T / (pi m))
-    scale = SIDE**3 * (8.0 * TEMPERATURE * melt.mass / np.pi) ** 0.5
+    scale = melt.side**3 * (8.0 * TEMPERATURE * melt.mass / np.pi) ** 0.5
     print(
         f"{options.steps} steps of {melt.dt:g} on {options.ranks} ranks: spread of the total energy over the kinetic "
         f"energy {(total.max() - total.min()) / kinetic.mean():.2e}; momentum over sum m |v| "
@@ -270,12 +272,13 @@ def main() -> None:
     parser.add_argument("--settling", type=float, default=20.0, help="units of time")
     parser.add_argument("--duration", type=float, default=200.0, help="units of time")
     parser.add_argument("--steps", type=int, default=100_000)
+    parser.add_argument("--side", type=int, default=10, help="stars along an edge of the cube")
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--seed", type=int, default=3)
     options = parser.parse_args()
     start = gm.read_trajectory(options.data / "test" / "melt_0.h5")
     with tempfile.TemporaryDirectory() as folder:
-        melt = Melt(options.model, start, Path(folder), options.ranks, options.seed, options.melting)
+        melt = Melt(options.model, start, Path(folder), options.side, options.ranks, options.seed, options.melting)
         {"rest": rest, "shear": shear, "conservation": conservation}[options.what](melt, options)
 
 
