@@ -145,6 +145,11 @@ class Melt:
         """The cube of LAMMPS."""
         return gm.Box.cubic(self.side * self.density ** (-1.0 / 3.0), 3)
 
+    @property
+    def reach(self) -> float:
+        """Largest distance of an RDF, which this cube and the data's box both hold."""
+        return 0.49 * min(*self.box.lengths, *self.start.box.lengths)
+
     def run(self, script: str, **variables: float) -> np.ndarray:
         """Run LAMMPS; the rows of its record, without their time steps."""
         (self.folder / "in.lammps").write_text(MELT + script)
@@ -186,7 +191,7 @@ class Curves:
     msd: np.ndarray
 
     def beside(self, first: Curves) -> str:
-        """D over that of the ``first`` run, and the error of the RDF; it goes with the lags, which are the same."""
+        """D over that of the ``first`` run at the same lags, with which it changes, and the error of the RDF."""
         ends = (self.msd, np.interp(self.lags, first.lags, first.msd))
         ours, theirs = (diffusion_coefficient(self.lags, curve, 3, WINDOW) for curve in ends)
         return (
@@ -194,7 +199,7 @@ class Curves:
         )
 
 
-def at_rest(name: str, traj: gm.Trajectory, temperatures: np.ndarray) -> Curves:
+def at_rest(name: str, traj: gm.Trajectory, temperatures: np.ndarray, reach: float) -> Curves:
     """Print kinetic temperature and D of a trajectory."""
     length = len(traj) // BLOCKS
     parts = [msd(traj[k * length : (k + 1) * length], WINDOW[1]) for k in range(BLOCKS)]
@@ -204,7 +209,7 @@ def at_rest(name: str, traj: gm.Trajectory, temperatures: np.ndarray) -> Curves:
         f"{mean_and_error(diffusion_coefficient(lags, curves, 3, WINDOW))}",
         end="   ",
     )
-    _, pairs = rdf(traj, r_max=0.49 * min(traj.box.lengths), every=-(-len(traj) // PICTURES))
+    _, pairs = rdf(traj, r_max=reach, every=-(-len(traj) // PICTURES))
     return Curves(pairs, lags, curves.mean(axis=0))
 
 
@@ -214,7 +219,7 @@ def rest(melt: Melt, options: argparse.Namespace) -> None:
         every = max(round(SPACING / step), 1)
         lengths = {"settling": options.settling, "duration": options.duration}
         values = melt.run(REST, step=step, inner=inner, every=every, **lengths)
-        found = at_rest(f"LAMMPS, time step {step:g}:{inner}", melt.frames(every * step), values[:, 2])
+        found = at_rest(f"LAMMPS, time step {step:g}:{inner}", melt.frames(every * step), values[:, 2], melt.reach)
         print(
             f"pressure {mean_and_error(values[:, 0])}   k_B <T> {mean_and_error(values[:, 1])}",
             "" if first is None else found.beside(first),
@@ -229,7 +234,7 @@ def rest(melt: Melt, options: argparse.Namespace) -> None:
     traj = gm.simulate(
         model, state, box=start.box, dt=model.dt, steps=steps, every=every, seed=options.seed, progress="Python"
     )
-    print(at_rest("Python", traj, kinetic_temperature(traj)).beside(first))
+    print(at_rest("Python", traj, kinetic_temperature(traj), melt.reach).beside(first))
 
 
 def shear(melt: Melt, options: argparse.Namespace) -> None:
