@@ -60,6 +60,28 @@ def test_forces_of_dpd_are_slopes_of_a_pair_potential_of_either_sign(sign):
     assert forces[-1].abs() < 0.1 * forces.abs().max(), "it fades at the cutoff"
 
 
+def test_what_the_training_does_not_tell_of_the_core_is_no_well():
+    model = baseline(dpd_settings(3))
+    potential, nearest = model.potential, dpd_settings(3)["scales"]["nearest"]
+    potential.network.layers[-1].bias.add_(5.0)
+    assert nearest > 0.0
+
+    def energies(distance):
+        ends = torch.arange(2 * len(distance)).view(2, -1)
+        return potential(gm.Pairs(ends, distance.unsqueeze(1) * torch.eye(3).double()[0], 2 * len(distance)))[0]
+
+    inside = torch.linspace(0.0, nearest, 50, dtype=torch.float64)
+    assert (energies(inside).diff() < 0).all(), "it rises towards the centre"
+    known = torch.linspace(1.5 * nearest, 0.99, 50, dtype=torch.float64)
+    bare = potential.network(known**2)[:, 0] * (1.0 - known**2) ** 2
+    assert mismatch(energies(known), bare) < 0.05, "and is that of the network where there were pairs"
+    # a network that falls to -100 in the core, and does not where there were pairs
+    potential.network.jet = lambda x, shift: tuple(
+        y.unsqueeze(1) for y in (2.0 - 102.0 * (x < 0.5 * nearest**2), 0.0 * x)
+    )
+    assert energies(inside).min() > 1.0
+
+
 def test_noise_of_dpd_balances_its_friction_at_the_temperature_of_the_data():
     model = baseline(dpd_settings(3))
     state, _, pairs = fluid(model)

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch_geometric.data import Batch
 
 import gnn_metriplectic as gm
-from gnn_metriplectic.geometry import Box
+from gnn_metriplectic.geometry import Box, neighbor_pairs
 from gnn_metriplectic.geometry.fields import taylor_green_pattern
 from gnn_metriplectic.learning import TransitionData, TransitionDataset, measure_scales
 from gnn_metriplectic.learning.data import SeededSampler
@@ -257,6 +257,9 @@ def test_scales_are_those_of_the_transitions():
     assert scales.volume == pytest.approx(1.0 / 60)
     assert scales.increment == pytest.approx(2 * 0.1**2, rel=0.1)
     assert (scales.mass, scales.entropy) == (3.0, 1.0)
+    found = [neighbor_pairs(traj.positions[k], traj.box, REACH).distance.min() for k in picks]
+    assert scales.nearest == pytest.approx(float(min(found)), abs=0.05 * REACH)
+    assert scales.nearest >= min(found)
 
 
 def test_scales_know_the_spread_of_observed_entropies():

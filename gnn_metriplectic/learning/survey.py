@@ -21,6 +21,8 @@ from gnn_metriplectic.trajectory import Trajectory
 
 # neighbours that make a density smooth, and those beyond which cost grows without gain
 FEW_NEIGHBORS, GOOD_NEIGHBORS, MANY_NEIGHBORS = 8.0, 16.0, 60.0
+# share of the pairs of the training that are too few to tell of their potential
+FEW_PAIRS = 1e-4
 # friction rate times the step of a solid where its forces hide it
 SOLID_DRAG = 0.1
 
@@ -133,12 +135,13 @@ def measure_scales(dataset: TransitionDataset, *, samples: int = 32) -> Scales:
     """Typical sizes of the transitions, from which networks start."""
     picks = np.unique(np.linspace(0, len(dataset) - 1, samples).astype(int))
     items = [dataset[int(k)] for k in picks]
-    increments, neighbors, volumes = [], [], []
+    increments, neighbors, volumes, distances = [], [], [], []
     for item, pick in zip(items, picks, strict=True):
         change = _change(item, dataset.dt)[item.active]
         increments.append(float((change - change.mean(dim=0)).square().mean()))
         pairs, _ = pairs_of(item)
-        neighbors.append(2.0 * int((pairs.distance < dataset.cutoff).sum()) / item.num_nodes)
+        distances.append(pairs.distance[pairs.distance < dataset.cutoff].numpy())
+        neighbors.append(2.0 * len(distances[-1]) / item.num_nodes)
         volumes.append(particle_volume(dataset.trajectories[dataset.starts[pick][0]], pairs, dataset.cutoff))
     mass = float(np.mean([float(t.masses.mean()) for t in dataset.trajectories]))
     energy, moduli, increment = float(np.mean(dataset.temperatures)), (), float(np.mean(increments))
@@ -164,8 +167,14 @@ def measure_scales(dataset: TransitionDataset, *, samples: int = 32) -> Scales:
         entropy=float(torch.cat([t.entropies.ravel() for t in dataset.trajectories]).std())
         if dataset.observed
         else 1.0,
+        nearest=_nearest(np.concatenate(distances)),
         moduli=moduli,
     )
+
+
+def _nearest(distances: np.ndarray) -> float:
+    """A distance than which hardly a pair is nearer."""
+    return float(np.quantile(distances, FEW_PAIRS)) if distances.size else 0.0
 
 
 def _change(item: Data, dt: float) -> Tensor:

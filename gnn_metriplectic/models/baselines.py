@@ -36,12 +36,12 @@ def dpd(
         bath = solvent_bath(solvent, size, dt=dt, species=species, exchange=1.0 / dt)
         for fixed in (bath.log_temperature, bath.log_exchange):  # there is one temperature, and heat is not felt
             fixed.requires_grad_(False)
-    form, potential_of, energy = MetriplecticModel, LearnedPotential, size.energy
+    form, potential_of, settings = MetriplecticModel, LearnedPotential, {"energy": size.energy, "nearest": size.nearest}
     if size.is_solid:
         # Σ_j w ½ ε (r/r⁰ - 1)² is the energy of I2 in a shear of all directions alike
-        energy = dimension * (dimension + 2) * size.moduli[0] / size.effective_neighbors
-        form, potential_of = SpringNetwork, SpringPotential
-    pair = potential_of(cutoff, energy=energy, species=species, **potential)
+        strength = dimension * (dimension + 2) * size.moduli[0] / size.effective_neighbors
+        form, potential_of, settings = SpringNetwork, SpringPotential, {"energy": strength}
+    pair = potential_of(cutoff, species=species, **settings, **potential)
     limit = drag_limit(size, temperature=size.energy, dt=dt)
     return form(
         LucyKernel(cutoff, dimension=dimension),  # for the volumes of stresses: nothing else feels it

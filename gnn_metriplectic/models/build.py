@@ -161,7 +161,7 @@ def metriplectic(
         bath=bath,
         potential=None
         if potential is None
-        else LearnedPotential(cutoff, energy=size.energy, species=species, **potential),
+        else LearnedPotential(cutoff, energy=size.energy, species=species, nearest=size.nearest, **potential),
         learn_mass=learn_mass,
         learn_k_B=True,
         **solid,

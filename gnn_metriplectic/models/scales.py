@@ -20,6 +20,7 @@ class Scales:
         neighbors: particles within the cutoff of another.
         mass: of a particle, the mean over species.
         entropy: spread of the entropy, 1 where it is encoded.
+        nearest: distance than which hardly a pair was nearer.
         moduli: of a solid, what a unit of I2, of H and of J - 1 - ln J store in a particle, in units of energy.
     """
 
@@ -30,6 +31,7 @@ class Scales:
     neighbors: float
     mass: float
     entropy: float
+    nearest: float = 0.0
     moduli: tuple[float, ...] = ()
 
     def to_dict(self) -> dict[str, float | list[float]]:

@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from gnn_metriplectic.geometry import Pairs
 from gnn_metriplectic.terms.jets import ScalarNetwork, SpeciesShift
 
+# over which the input of a potential stops at the nearest pairs of the training, in ρ²
+ROUNDING = 0.02
+
 
 class PairPotential(nn.Module):
     """φ of a pair, of either sign, and without a jump of the force where pairs come into reach.
@@ -47,14 +50,31 @@ class NetworkPotential(PairPotential):
 
 
 class LearnedPotential(NetworkPotential):
-    """φ = ε net(ρ²) (1 - ρ²)², ρ = r / cutoff."""
+    """φ = ε net(x) (1 - ρ²)², ρ = r / cutoff, where x is ρ² as far down as the training had pairs, and constant below.
+
+    x = ½ (ρ² + ρ₀² + √((ρ² - ρ₀²)² + w²)), w = `ROUNDING` or, if that is less, ρ₀². What the data do not tell of the
+    core may otherwise come out as a well, where pairs of a rollout stay.
+
+    Args:
+        nearest: ρ₀ in units of length: hardly a pair of the training was nearer.
+        cutoff, energy, width, depth, species: as of `NetworkPotential`.
+    """
+
+    def __init__(
+        self, cutoff: float, *, energy: float, width: int, depth: int, species: int = 1, nearest: float = 0.0
+    ) -> None:
+        super().__init__(cutoff, energy=energy, width=width, depth=depth, species=species)
+        self.core = (nearest / cutoff) ** 2
 
     def forward(self, pairs: Pairs, species: Tensor | None = None) -> tuple[Tensor, Tensor]:
         rho = pairs.distance / self.cutoff
         ends = (None, None) if species is None else pairs.ends(species)
-        value, slope = (x.squeeze(1) for x in self.network.jet(rho * rho, self.shift(*ends)))
+        outside = rho * rho - self.core
+        root = torch.sqrt(outside**2 + min(ROUNDING, self.core) ** 2).clamp(min=torch.finfo(rho.dtype).tiny)
+        place, seen = self.core + 0.5 * (outside + root), 0.5 * (1.0 + outside / root)
+        value, slope = (x.squeeze(1) for x in self.network.jet(place, self.shift(*ends)))
         window = (1.0 - rho * rho).clamp(min=0.0)
-        rise = 2.0 * rho / self.cutoff * (window**2 * slope - 2.0 * window * value)
+        rise = 2.0 * rho / self.cutoff * (window**2 * seen * slope - 2.0 * window * value)
         return self.unit * window**2 * value, self.unit * rise
 
 
