@@ -74,9 +74,7 @@ def hookean_solid(dimension: int, *, mass: float | list[float] = 1.0, pair_strai
 
 
 def _common(dimension: int, mass: float | list[float]) -> dict:
-    scales = Scales(
-        energy=1.0, volume=0.3, speed=1.0, increment=0.1, neighbors=8.0, mass=1.0, entropy=1.0, nearest=0.3
-    )
+    scales = Scales(energy=1.0, volume=0.3, speed=1.0, increment=0.1, neighbors=8.0, mass=1.0, entropy=1.0, nearest=0.3)
     return {
         "dimension": dimension,
         "cutoff": 1.0,
