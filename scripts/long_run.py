@@ -20,7 +20,8 @@ import numpy as np
 
 import gnn_metriplectic as gm
 from gnn_metriplectic.analysis import kinetic_temperature
-from gnn_metriplectic.evaluation.rollouts import measure, start_of
+from gnn_metriplectic.dynamics.start import start_of
+from gnn_metriplectic.evaluation.rollouts import measure
 
 FRAMES = 1000
 

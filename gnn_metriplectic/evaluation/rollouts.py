@@ -18,6 +18,7 @@ from gnn_metriplectic.analysis.conservation import energy_drift, momentum_drift
 from gnn_metriplectic.analysis.curves import Curves, curves
 from gnn_metriplectic.analysis.flow import local_flow
 from gnn_metriplectic.dynamics import Prescribed, forcing_from, simulate
+from gnn_metriplectic.dynamics.start import from_outside, start_of
 from gnn_metriplectic.evaluation.camera import filmed, films
 from gnn_metriplectic.evaluation.solids import Mechanics, mechanics
 from gnn_metriplectic.evaluation.stirring import Stirring, stirring
@@ -28,8 +29,6 @@ from gnn_metriplectic.trajectory import Trajectory
 
 # frames of a rollout on which energy, temperature and entropy are looked at
 SAMPLES = 60
-# frames of the truth from which its energy is read
-ENERGY_FRAMES = 100
 
 
 @dataclass(frozen=True)
@@ -131,33 +130,10 @@ def _roll_out(job: Job) -> Outcome:
 
 
 @torch.no_grad()
-def start_of(model: ParticleModel, truth: Trajectory) -> State:
-    """The first frame of ``truth``, at the total energy that the encoder reads off the whole run.
-
-    Without a boundary that does work the energy is a constant, less the known work of a body force. But the encoder,
-    which sees few neighbours, tells it from one frame to about a third of k_B T a particle only, and a rollout would
-    be at the temperature of that error. Where a boundary does work, the frame stands as it is encoded, and of a solid,
-    whose encoder cannot know how much of its motion has become heat.
-    """
-    start = State.from_frame(truth, 0, model)
-    open_system = truth.box.shear_rate or truth.prescribed is not None or model.has_solvent
-    if open_system or model.is_solid or model.encoder is None:
-        return start
-    work, _ = _from_outside(truth)
-    energies = []
-    for frame in np.unique(np.linspace(0, len(truth) - 1, ENERGY_FRAMES).astype(int)).tolist():
-        state = State.from_frame(truth, frame, model)
-        pairs = neighbor_pairs(state.pos, truth.box, model.cutoff, float(truth.times[frame]))
-        energies.append(float(model.energy(state, pairs) - work[frame]))
-    pairs = neighbor_pairs(start.pos, truth.box, model.cutoff, float(truth.times[0]))
-    return start.with_energy(model, pairs, float(np.mean(energies)))
-
-
-@torch.no_grad()
 def measure(model: ParticleModel, run: Trajectory) -> Rollout:
     """Energies, temperatures and entropies along a run of ``model`` in which every step is a frame."""
     picks = np.unique(np.linspace(0, len(run) - 1, SAMPLES).astype(int))
-    work, impulse = _from_outside(run)
+    work, impulse = from_outside(run)
     flow = local_flow(run)[1]
     rows: list[dict[str, float]] = []
     entropy: dict[str, list[np.ndarray]] = {}
@@ -191,26 +167,3 @@ def measure(model: ParticleModel, run: Trajectory) -> Rollout:
         float("nan") if unbalanced else energy_drift(series["energy"], series["kinetic_energy"]),
         float("nan") if driven else momentum_drift(momentum.numpy(), scale),
     )
-
-
-def _from_outside(run: Trajectory) -> tuple[torch.Tensor, torch.Tensor]:
-    """Work ``[T]`` and impulse ``[T, D]`` of the body force up to each frame.
-
-    As `EnergyConserving` does them without inner steps, where every step is a frame.
-    """
-    work = torch.zeros(len(run), dtype=torch.float64)
-    impulse = torch.zeros(len(run), run.dimension, dtype=torch.float64)
-    forcing = forcing_from(run.forcing)
-    if forcing is None:
-        return work, impulse
-    mass = run.masses.double().unsqueeze(1)
-    force = torch.stack(
-        [mass * forcing.acceleration(r.double(), float(t)) for r, t in zip(run.positions, run.times, strict=True)]
-    )
-    push = 0.5 * run.dt * (force[1:] + force[:-1])
-    # the first half of the kick is between v and the velocity of the drift, the second between that and v'
-    drift = (run.positions[1:] - run.positions[:-1]).double() / run.dt
-    before, after = (0.5 * (vel.double() + drift) for vel in (run.velocities[:-1], run.velocities[1:]))
-    work[1:] = 0.5 * run.dt * (force[:-1] * before + force[1:] * after).sum(dim=(1, 2)).cumsum(dim=0)
-    impulse[1:] = push.sum(dim=1).cumsum(dim=0)
-    return work, impulse

@@ -23,6 +23,7 @@ from gnn_metriplectic.learning.callbacks import History
 from gnn_metriplectic.learning.checkpoints import load, read_checkpoint, resume_from, settings_of
 from gnn_metriplectic.learning.data import TransitionData
 from gnn_metriplectic.learning.module import MetriplecticModule
+from gnn_metriplectic.learning.structure import BINS, match_structure
 from gnn_metriplectic.learning.survey import measure_scales
 from gnn_metriplectic.learning.transitions import TransitionDataset
 from gnn_metriplectic.models import ParticleModel
@@ -215,6 +216,8 @@ def fit(
         **({} if solvent is None else {"solvent": solvent}),
         **networks,
     }
+    if structure == "equilibrium" and kind != "gnn":
+        settings["correction"] = BINS
     provenance = {
         "package": version("gnn-metriplectic"),
         "units": train[0].units or {},
@@ -272,6 +275,10 @@ def fit(
                 raise KeyboardInterrupt from None
         if not (folder / "best.ckpt").is_file():
             raise ValueError(f"the training of {resume} is finished: there is nothing to continue in {folder}")
+        if "correction" in settings:
+            if run.is_global_zero:
+                match_structure(folder / "best.ckpt", train, seed=seed)
+            run.strategy.barrier()
         return load(folder / "best.ckpt")
 
 

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import torch
+
 from gnn_metriplectic.models.graph_network import GraphNetwork
 from gnn_metriplectic.models.metriplectic import MetriplecticModel
 from gnn_metriplectic.models.scales import Scales, drag_limit, pair_noise
 from gnn_metriplectic.models.solvent import SOLVENT_SHARE, solvent_bath
 from gnn_metriplectic.models.spring_network import SpringNetwork
-from gnn_metriplectic.terms import HeatBath, LearnedPotential, LucyKernel, PairFriction, SpringPotential
+from gnn_metriplectic.terms import (
+    HeatBath,
+    LearnedPotential,
+    LucyKernel,
+    PairFriction,
+    PairPotential,
+    PotentialSum,
+    SpringPotential,
+)
+from gnn_metriplectic.terms.tabulated import TabulatedPotential
 
 
 def dpd(
@@ -22,12 +33,14 @@ def dpd(
     solvent: str | None,
     potential: dict,
     friction: dict,
+    correction: int | None = None,
 ) -> MetriplecticModel:
     """Dissipative particle dynamics at the temperature of the data, with k_B = 1; of a solid, along its bonds.
 
     Args:
         dimension, cutoff, dt, mass, learn_mass, size, substeps, solvent: as of `build_model`.
         potential, friction: ``width`` and ``depth`` of their networks.
+        correction: of a fluid, as of `metriplectic`.
     """
     species = len(mass) if isinstance(mass, list) else 1
     drag, bath = pair_noise(size, k_B=1.0, dt=dt), None
@@ -52,9 +65,17 @@ def dpd(
         dt=dt / substeps,
         dimension=dimension,
         bath=bath,
-        potential=pair,
+        potential=corrected(pair, correction, cutoff),
         learn_mass=learn_mass,
     )
+
+
+def corrected(potential: PairPotential | None, correction: int | None, cutoff: float) -> PairPotential | None:
+    """The potential and one of so many nodes that is zero as yet; either may be None."""
+    if correction is None:
+        return potential
+    second = TabulatedPotential.between(cutoff, torch.zeros(correction))
+    return second if potential is None else PotentialSum(potential, second)
 
 
 def gnn(

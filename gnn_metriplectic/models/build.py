@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gnn_metriplectic.models.baselines import dpd, gnn
+from gnn_metriplectic.models.baselines import corrected, dpd, gnn
 from gnn_metriplectic.models.metriplectic import MetriplecticModel
 from gnn_metriplectic.models.particles import ParticleModel
 from gnn_metriplectic.models.scales import Scales, drag_limit, pair_noise
@@ -94,6 +94,7 @@ def metriplectic(
     friction: dict,
     encoder: dict,
     potential: dict | None = None,
+    correction: int | None = None,
     strain: dict | None = None,
     elastic: dict | None = None,
     solvent: str | None = None,
@@ -107,6 +108,7 @@ def metriplectic(
         equation_of_state: ``width``; in a fluid also ``compressible``.
         encoder: ``width`` and ``hops``.
         potential: of a fluid, ``width`` and ``depth``.
+        correction: nodes of a second potential, which is zero until `learning.structure` finds it.
         strain, elastic: of a solid: ``measure`` (one of `STRAINS`) and ``width`` of the network for the second of
             them; ``width``.
     """
@@ -134,6 +136,9 @@ def metriplectic(
         law = LearnedVolume(**entropic, modulus=bulk, heat_capacity=capacity, **equation_of_state)
         shear = LearnedShear(**entropic, moduli=shape[: measure.count], **elastic)
         solid = {"strain": measure, "elastic": shear}
+    pair = None
+    if potential is not None:
+        pair = LearnedPotential(cutoff, energy=size.energy, species=species, nearest=size.nearest, **potential)
     return MetriplecticModel(
         LearnedKernel(
             cutoff,
@@ -159,9 +164,7 @@ def metriplectic(
         dimension=dimension,
         encoder=EntropyEncoder(cutoff, speed=size.speed, species=species, **encoder) if entropy == "encoded" else None,
         bath=bath,
-        potential=None
-        if potential is None
-        else LearnedPotential(cutoff, energy=size.energy, species=species, nearest=size.nearest, **potential),
+        potential=corrected(pair, correction, cutoff),
         learn_mass=learn_mass,
         learn_k_B=True,
         **solid,

@@ -15,7 +15,7 @@ from gnn_metriplectic.terms.energy import Bound, EquationOfState, LearnedEquatio
 from gnn_metriplectic.terms.entropy import EntropyEncoder
 from gnn_metriplectic.terms.friction import Friction, FrictionTerm, LearnedFriction
 from gnn_metriplectic.terms.isothermal import HeatBath, PairFriction
-from gnn_metriplectic.terms.potential import LearnedPotential, PairPotential, SpringPotential
+from gnn_metriplectic.terms.potential import LearnedPotential, PairPotential, PotentialSum, SpringPotential
 from gnn_metriplectic.terms.strain import DeformationGradient, PairStrain, Strain, StrainTerm
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "PairFriction",
     "PairPotential",
     "PairStrain",
+    "PotentialSum",
     "SDPDFriction",
     "SolventBath",
     "SpringPotential",

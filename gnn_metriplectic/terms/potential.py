@@ -92,3 +92,19 @@ class SpringPotential(NetworkPotential):
         strength = self.unit * reference.weight * torch.exp(logarithm)
         stretch = pairs.distance / rest - 1.0
         return strength * stretch**2, 2.0 * strength * stretch / rest
+
+
+class PotentialSum(PairPotential):
+    """φ of several potentials with one cutoff.
+
+    Args:
+        parts: the potentials.
+    """
+
+    def __init__(self, *parts: PairPotential) -> None:
+        super().__init__(parts[0].cutoff, energy=1.0)
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, pairs: Pairs, species: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        values, slopes = zip(*(part(pairs, species) for part in self.parts), strict=True)
+        return sum(values), sum(slopes)

@@ -56,6 +56,10 @@ class CubicSpline(nn.Module):
         self._derive()
         return self
 
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        self._derive()
+
     @classmethod
     def through(cls, jet: Callable[[Tensor], tuple[Tensor, Tensor]], interval: Interval, intervals: int) -> CubicSpline:
         """The spline through values and slopes of ``jet``, ``[n + 1]`` -> ``[n + 1, M]`` each."""
@@ -130,6 +134,23 @@ class TabulatedPotential(PairPotential):
     def of(cls, potential: PairPotential, intervals: int) -> TabulatedPotential:
         """The table of another potential of one species."""
         return cls(potential.cutoff, CubicSpline.through(_of_distance(potential), (0.0, 1.0), intervals))
+
+    @classmethod
+    def between(cls, cutoff: float, values: Tensor) -> TabulatedPotential:
+        """The smooth potential through ``values [n]`` at even distances from 0 on, which is zero from the cutoff on."""
+        return cls(cutoff, CubicSpline((0.0, 1.0), *cls._nodes(values)))
+
+    def pass_through(self, values: Tensor) -> None:
+        """Make it what `between` makes of as many values."""
+        self.spline.load_state_dict(dict(zip(("value", "slope"), self._nodes(values), strict=True)))
+
+    @staticmethod
+    def _nodes(values: Tensor) -> tuple[Tensor, Tensor]:
+        """Values and slopes, central differences and none at the ends, both ``[n + 1, 1]``."""
+        nodes = torch.cat([values.double(), torch.zeros(1, dtype=torch.float64)]).unsqueeze(1)
+        slope = torch.zeros_like(nodes)
+        slope[1:-1] = 0.5 * len(values) * (nodes[2:] - nodes[:-2])
+        return nodes, slope
 
     def forward(self, pairs: Pairs, species: Tensor | None = None) -> tuple[Tensor, Tensor]:
         value, slope = self.spline.jet(pairs.distance / self.cutoff)
