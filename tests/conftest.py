@@ -104,7 +104,7 @@ def learned_model(
     """A learned model whose networks are far from where they start, so that every term matters."""
     settings = learned_settings(dimension, mass)
     if potential:
-        settings["potential"] = {"width": 8, "depth": 2}
+        settings.update(potential={"width": 8, "depth": 2}, correction=8)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = build_model(**settings).double()
@@ -113,7 +113,9 @@ def learned_model(
             model.friction.radial.network.layers[-1].weight.mul_(3.0)
             model.friction.squared_scale[2] *= 0.2
             if potential:
-                _enlarge(model.potential.network.layers[-1])
+                learned, correction = model.potential.parts
+                _enlarge(learned.network.layers[-1])
+                correction.pass_through(torch.cos(torch.arange(8)))
             state_law = model.equation_of_state
             state_law.second.add_(2.0)
             state_law.last.add_(2.0)

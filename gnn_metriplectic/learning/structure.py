@@ -3,9 +3,9 @@
     φ(r) += a k_B T ln(g_model(r) / g_data(r))
 
 (Reith, Pütz and Müller-Plathe, J. Comput. Chem. 24, 1624, 2003.) Forces that balance in the data (`learning.balance`)
-keep g(r) as long as triplets are those of the data too, which forces of few numbers leave open. What is left of it after
-the training is a few hundredths of k_B T, and goes into a potential of pairs beside what was learned. An energy it is, so
-that every law holds as before.
+keep g(r) as long as triplets are those of the data too, which forces of few numbers leave open. What is left of it
+after the training is a few tenths of k_B T, and goes into a potential of pairs beside what was learned. An energy it
+is, so that every law holds as before.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def match_structure(checkpoint: str | os.PathLike[str], trajectories: Sequence[T
     The correction with the least error of g(r) in these runs is kept, so that there it is never worse than none.
 
     Args:
-        checkpoint: of a fluid whose model has a ``correction`` (`build_model`); what it has so far is corrected further.
+        checkpoint: of a fluid whose model has a ``correction`` (`build_model`), which is taken further.
         trajectories: of equilibrium. A run of the model begins with each, and lasts as long as it in every round.
         seed: of the noise.
     """
@@ -109,7 +109,8 @@ def _run(job: _Job) -> tuple[np.ndarray, State]:
         steps=max(1, round((len(truth) - 1) * truth.dt / model.dt)),
         seed=job.seed,
     )
-    return _structure(run[int(SETTLING * len(run)) :], model.cutoff), State.from_frame(run, len(run) - 1, model, encode=False)
+    settled = run[int(SETTLING * len(run)) :]
+    return _structure(settled, model.cutoff), State.from_frame(run, len(run) - 1, model, encode=False)
 
 
 def _structure(traj: Trajectory, cutoff: float) -> np.ndarray:
