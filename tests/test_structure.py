@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
+import builtins
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
+from conftest import dpd_settings
 
 import gnn_metriplectic as gm
 from gnn_metriplectic.analysis import rdf
+from gnn_metriplectic.learning import structure
 from gnn_metriplectic.learning.module import CHECKPOINT_FORMAT, MetriplecticModule
 from gnn_metriplectic.learning.structure import BINS, match_structure
 from gnn_metriplectic.terms.tabulated import TabulatedPotential
-
-from conftest import dpd_settings
 
 BOX = gm.Box.cubic(4.0, 2)
 RHO = torch.arange(BINS, dtype=torch.float64) / BINS
 
 
-def liquid(model: gm.ParticleModel, seed: int, steps: int = 400) -> gm.Trajectory:
-    """Sixty particles from rest on a lattice, once they have forgotten it."""
-    place = (torch.stack(torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij"), dim=-1) * 0.5).view(-1, 2)
-    pos = place[:60].double()
-    vel = torch.randn(60, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    state = gm.State(pos, vel, torch.zeros(60, dtype=torch.float64))
-    return gm.simulate(model, state, box=BOX, dt=0.01, steps=steps, seed=seed)[steps // 4 :]
+def gas(model: gm.ParticleModel, seed: int, steps: int = 400) -> gm.Trajectory:
+    """Twenty-five particles from a lattice, once they have forgotten it."""
+    lattice = 0.8 * torch.cartesian_prod(torch.arange(5), torch.arange(5)).double()
+    vel = torch.randn(25, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    state = gm.State(lattice, vel, torch.zeros(25, dtype=torch.float64))
+    return gm.simulate(model, state, box=BOX, dt=0.02, steps=steps, seed=seed)[steps // 4 :]
 
 
 @pytest.fixture(scope="module")
 def soft(tmp_path_factory):
     """A checkpoint without pair forces, and runs of the same model with them."""
-    settings = {**dpd_settings(2), "correction": BINS}
+    settings = {**dpd_settings(2), "dt": 0.02, "correction": BINS}
     module = MetriplecticModule(settings, {"lr": 1e-3, "steps": 1, "warmup": 0.1})
     learned, correction = module.model.potential.parts
     torch.nn.init.zeros_(learned.network.layers[-1].weight)
@@ -43,28 +45,59 @@ def soft(tmp_path_factory):
         },
         path,
     )
-    correction.pass_through(2.0 * (1.0 - RHO**2) ** 2)
+    correction.pass_through(3.0 * (1.0 - RHO**2) ** 2)
     truth = module.model.double().requires_grad_(False)
-    return path, [liquid(truth, seed) for seed in range(2)], truth
+    return path, [gas(truth, seed=1, steps=400)], truth
 
 
-def test_the_model_has_the_structure_of_the_data_after_it(soft):
+@pytest.fixture
+def without_processes(monkeypatch):
+    """Runs here instead of in processes, which take seconds to begin."""
+    monkeypatch.setattr(structure, "ProcessPoolExecutor", lambda workers, mp_context: nullcontext(builtins))
+
+
+def test_the_model_has_the_structure_of_the_data_after_it(soft, without_processes):
     path, data, _ = soft
     untouched = path.with_name("untouched.ckpt")
     untouched.write_bytes(path.read_bytes())
 
     def error(checkpoint) -> float:
-        run = liquid(gm.load(checkpoint).double(), seed=7, steps=1200)
+        run = gas(gm.load(checkpoint).double(), seed=7)
         own, true = (rdf(t, bins=16, r_max=1.0, every=4)[1] for t in (run, soft_run))
         return float(np.square(own - true).sum())
 
-    soft_run = liquid(soft[2], seed=8, steps=1200)
+    soft_run = gas(soft[2], seed=8)
     match_structure(path, data)
-    assert error(path) < 0.15 * error(untouched)
+    assert error(path) < 0.5 * error(untouched)
     assert not list(path.parent.glob("*.partial"))
 
 
-def test_it_is_the_same_with_the_same_seed(soft, tmp_path):
+@pytest.mark.parametrize("kind", ["metriplectic", "dpd"])
+def test_a_training_ends_with_it(soft, without_processes, tmp_path, capsys, kind):
+    data = [t[:40] for t in soft[1]]
+    options = {"kind": kind, "cutoff": 1.0, "structure": "equilibrium", "steps": 20, "steps_per_epoch": 10}
+    model = gm.fit(data, out=tmp_path, **options)
+    assert "matching the structure" in capsys.readouterr().out
+    again = gm.load(tmp_path / "best.ckpt").state_dict()
+    assert all(torch.equal(values, again[name]) for name, values in model.state_dict().items())
+    last = gm.load(tmp_path / "last.ckpt").potential
+    assert not (last.parts[1] if kind == "dpd" else last).spline.value.any(), "which a training goes on from"
+    gm.fit(data, out=tmp_path / "next", start_from=tmp_path / "best.ckpt", **options)
+
+
+def test_a_model_that_cannot_run_is_left_as_it_is(soft, without_processes, tmp_path):
+    path = tmp_path / "best.ckpt"
+    path.write_bytes(soft[0].read_bytes())
+    content = torch.load(path, weights_only=True)
+    content["state_dict"]["model.log_mass"].fill_(-60.0)
+    torch.save(content, path)
+    with pytest.warns(UserWarning, match=r"a run of the model failed .*: its forces stay as the training left them"):
+        match_structure(path, soft[1])
+    gm.load(path)
+
+
+@pytest.mark.slow
+def test_processes_find_the_same_with_the_same_seed(soft, tmp_path):
     path, data, _ = soft
     found = []
     for name in ("one", "two"):
@@ -81,8 +114,8 @@ def test_a_potential_between_nodes_is_smooth_and_ends_at_the_cutoff():
     ends = torch.arange(14).view(2, 7)
     value, slope = potential(gm.Pairs(ends, r.unsqueeze(1) * torch.tensor([1.0, 0.0]).double(), 14))
     torch.testing.assert_close(value[:5], torch.tensor([3.0, 1.0, -0.5, 0.2, 0.0]).double())
-    assert abs(float(value[5])) < 1e-9
-    assert abs(float(slope[5])) < 1e-4
+    assert value[5].abs() < 1e-9
+    assert slope[5].abs() < 1e-4
     (expected,) = torch.autograd.grad(value.sum(), r)
     torch.testing.assert_close(slope[6], expected[6])
     # the slope at a node is that of its neighbours

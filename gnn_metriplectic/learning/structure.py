@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -68,6 +69,9 @@ def match_structure(checkpoint: str | os.PathLike[str], trajectories: Sequence[T
         checkpoint: of a fluid whose model has a ``correction`` (`build_model`), which is taken further.
         trajectories: of equilibrium. A run of the model begins with each, and lasts as long as it in every round.
         seed: of the noise.
+
+    Warns:
+        UserWarning: a run that fails, as of a model that was hardly trained; what was found before is kept.
     """
     path = Path(checkpoint)
     cutoff, correction = _read(path)
@@ -86,13 +90,22 @@ def match_structure(checkpoint: str | os.PathLike[str], trajectories: Sequence[T
                 _Job(path, correction, traj, start, seed + turn * len(trajectories) + k)
                 for k, (traj, start) in enumerate(zip(trajectories, starts, strict=True))
             ]
-            runs, starts = zip(*pool.map(_run, jobs), strict=True)
+            try:
+                runs, starts = zip(*pool.map(_run, jobs), strict=True)
+            except ValueError as error:
+                warnings.warn(
+                    f"a run of the model failed ({error}): its forces stay as "
+                    f"{'the best correction so far' if found else 'the training'} left them",
+                    stacklevel=2,
+                )
+                break
             own = np.mean(runs, axis=0)
             found.append((float(np.square(own - target).sum()), correction))
             # the forces do not jump at the cutoff
             step = gain * np.log(np.maximum(own, LEAST) / np.maximum(target, LEAST)) * (1.0 - distance**8)
             correction = correction + torch.from_numpy(np.interp(np.arange(BINS) / BINS, distance, step))
-    _write(path, min(found, key=lambda pair: pair[0])[1])
+    if found:
+        _write(path, min(found, key=lambda pair: pair[0])[1])
 
 
 def _run(job: _Job) -> tuple[np.ndarray, State]:
