@@ -33,7 +33,9 @@ def gas(model: gm.ParticleModel, seed: int, steps: int = 400) -> gm.Trajectory:
 def soft(tmp_path_factory):
     """A checkpoint without pair forces, and runs of the same model with them."""
     settings = {**dpd_settings(2), "dt": 0.02, "correction": BINS}
-    module = MetriplecticModule(settings, {"lr": 1e-3, "steps": 1, "warmup": 0.1})
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = MetriplecticModule(settings, {"lr": 1e-3, "steps": 1, "warmup": 0.1})
     learned, correction = module.model.potential.parts
     torch.nn.init.zeros_(learned.network.layers[-1].weight)
     path = tmp_path_factory.mktemp("soft") / "best.ckpt"
@@ -62,16 +64,17 @@ def test_the_model_has_the_structure_of_the_data_after_it(soft, without_processe
     untouched.write_bytes(path.read_bytes())
 
     def error(checkpoint) -> float:
-        run = gas(gm.load(checkpoint).double(), seed=7)
-        own, true = (rdf(t, bins=16, r_max=1.0, every=4)[1] for t in (run, soft_run))
-        return float(np.square(own - true).sum())
+        run = gas(gm.load(checkpoint).double(), seed=7, steps=600)
+        (r, own), (_, true) = (rdf(t, bins=8, r_max=1.0, every=4) for t in (run, soft_run))
+        return float((r * np.square(own - true)).sum())
 
-    soft_run = gas(soft[2], seed=8)
+    soft_run = gas(soft[2], seed=8, steps=600)
     match_structure(path, data)
     assert error(path) < 0.5 * error(untouched)
     assert not list(path.parent.glob("*.partial"))
 
 
+@pytest.mark.filterwarnings("ignore:a run of the model failed")  # as those of a training as short may
 @pytest.mark.parametrize("kind", ["metriplectic", "dpd"])
 def test_a_training_ends_with_it(soft, without_processes, tmp_path, capsys, kind):
     data = [t[:40] for t in soft[1]]
@@ -89,7 +92,7 @@ def test_a_model_that_cannot_run_is_left_as_it_is(soft, without_processes, tmp_p
     path = tmp_path / "best.ckpt"
     path.write_bytes(soft[0].read_bytes())
     content = torch.load(path, weights_only=True)
-    content["state_dict"]["model.log_mass"].fill_(-60.0)
+    content["state_dict"]["model.log_mass"].fill_(float("nan"))
     torch.save(content, path)
     with pytest.warns(UserWarning, match=r"a run of the model failed .*: its forces stay as the training left them"):
         match_structure(path, soft[1])
