@@ -78,7 +78,7 @@ def test_the_model_has_the_structure_of_the_data_after_it(soft, without_processe
 @pytest.mark.parametrize("kind", ["metriplectic", "dpd"])
 def test_a_training_ends_with_it(soft, without_processes, tmp_path, capsys, kind):
     data = [t[:40] for t in soft[1]]
-    options = {"kind": kind, "cutoff": 1.0, "structure": "equilibrium", "steps": 20, "steps_per_epoch": 10}
+    options = {"kind": kind, "cutoff": 1.0, "structure": "corrected", "steps": 20, "steps_per_epoch": 10}
     model = gm.fit(data, out=tmp_path, **options)
     assert "matching the structure" in capsys.readouterr().out
     again = gm.load(tmp_path / "best.ckpt").state_dict()

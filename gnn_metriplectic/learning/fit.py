@@ -99,9 +99,11 @@ def fit(
         entropy: ``encoded``, or ``observed`` where the trajectories hold the true one (for tests).
         temperature: ``learned``, or ``equilibrium`` where every trajectory is in local equilibrium; the drive of a
             solid hides its kinetic temperature, and its k_B T has to stand in ``metadata["temperature"]``.
-        structure: ``learned``, or ``equilibrium`` where every trajectory is one at rest: forces are then held to the
-            structure of the data (`learning.balance`), which a likelihood over a long lag softens. Of fluids without a
-            solvent; a ``gnn`` has no such forces.
+        structure: ``learned``; ``corrected``, by a potential of pairs that is added after the training until runs of
+            the model have the g(r) of the data (`learning.structure`), in local equilibrium; or ``equilibrium``, where
+            every trajectory is one at rest: then forces are held to the structure in the training too
+            (`learning.balance`), as a likelihood over a long lag softens them. Of fluids without a solvent; a ``gnn``
+            has no such forces.
         integrator: whose map is the mean of the likelihood; by default that of the model.
         solvent: ``inertial`` for particles that lose momentum and heat to a liquid at rest; ``overdamped`` where frames
             do not resolve their inertia: displacements are learned, and k_B T of the solvent
@@ -198,10 +200,9 @@ def fit(
             "temperature=equilibrium needs the temperature of a solid, which its drive hides: put k_B T into "
             "metadata['temperature'] of each trajectory, or take temperature=learned"
         )
-    if structure == "equilibrium" and (dataset.solid or solvent is not None):
+    if structure != "learned" and (dataset.solid or solvent is not None):
         raise ValueError(
-            "structure=equilibrium is of fluids at rest without a solvent: take structure=learned for a solid or in a "
-            "solvent"
+            f"structure={structure} is of fluids without a solvent: take structure=learned for a solid or in a solvent"
         )
     settings = {
         "kind": kind,
@@ -216,7 +217,7 @@ def fit(
         **({} if solvent is None else {"solvent": solvent}),
         **networks,
     }
-    if structure == "equilibrium" and kind != "gnn":
+    if structure != "learned" and kind != "gnn":
         settings["correction"] = BINS
     provenance = {
         "package": version("gnn-metriplectic"),

@@ -24,6 +24,8 @@ from gnn_metriplectic.terms.entropy import negentropy
 from gnn_metriplectic.trajectory.window import EXACT, Sight
 
 CHECKPOINT_FORMAT = 4
+TEMPERATURES = ("learned", "equilibrium")
+STRUCTURES = ("learned", "corrected", "equilibrium")
 # weight of the negentropy of S; one makes the loss the information about the future, and more keeps S near the
 # Gaussian of thermal fluctuations
 NEGENTROPY = 2.0
@@ -46,8 +48,8 @@ class MetriplecticModule(lightning.LightningModule):
         temperature: ``learned``, or ``equilibrium`` where every trajectory is in local equilibrium: then
             k_B <T> of each graph is held at the temperature of its trajectory, and in a solvent at that
             of the solvent, which is learned. Without entropy there is no T.
-        structure: ``learned``, or ``equilibrium`` where every trajectory is at rest, in a fluid without a solvent: then
-            forces are held to the structure of the data (`balance`).
+        structure: with ``equilibrium``, where every trajectory is at rest, forces are held to the structure of the data
+            (`balance`); ``learned`` and ``corrected`` (after the training, `structure`) are the same here.
         integrator: whose map is the mean of the likelihood; None for the default of the model.
         gauge_steps: batches over which the running statistics of the gauge average.
         provenance: what the model was trained on (units, fingerprint, versions), kept with it.
@@ -67,9 +69,9 @@ class MetriplecticModule(lightning.LightningModule):
         provenance: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (("temperature", temperature), ("structure", structure)):
-            if value not in ("learned", "equilibrium"):
-                raise ValueError(f"{name} is {value!r}; choose 'learned' or 'equilibrium'")
+        for name, value, choices in (("temperature", temperature, TEMPERATURES), ("structure", structure, STRUCTURES)):
+            if value not in choices:
+                raise ValueError(f"{name} is {value!r}; choose one of {choices}")
         # parameters are float32 in training; .double() makes a float64 model
         self.model: ParticleModel = build_model(**model).float()
         integrator = integrator or self.model.integrators[0]

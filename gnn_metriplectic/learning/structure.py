@@ -10,6 +10,7 @@ is, so that every law holds as before.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import warnings
@@ -25,7 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gnn_metriplectic.analysis.structure import rdf
 from gnn_metriplectic.analysis.transport import kinetic_temperature
-from gnn_metriplectic.dynamics import simulate
+from gnn_metriplectic.dynamics import forcing_from, simulate
 from gnn_metriplectic.dynamics.start import start_of
 from gnn_metriplectic.learning.checkpoints import load, read_checkpoint
 from gnn_metriplectic.learning.module import MetriplecticModule
@@ -41,6 +42,8 @@ BINS = 32
 # a of g = 1 and more, where in a dense fluid it takes several k_B T ln g to move g; where there are few pairs it falls
 # with g, as there one does
 GAIN, FEW = 2.0, 0.2
+# runs in a round, of as many trajectories from first to last
+MOST = 6
 # of a run, while the structure follows the potential
 SETTLING = 0.25
 # of a run's frames, on which g is counted
@@ -67,7 +70,7 @@ def match_structure(checkpoint: str | os.PathLike[str], trajectories: Sequence[T
 
     Args:
         checkpoint: of a fluid whose model has a ``correction`` (`build_model`), which is taken further.
-        trajectories: of equilibrium. A run of the model begins with each, and lasts as long as it in every round.
+        trajectories: in local equilibrium. A run of the model begins with each, and lasts as long as it in every round.
         seed: of the noise.
 
     Warns:
@@ -75,9 +78,9 @@ def match_structure(checkpoint: str | os.PathLike[str], trajectories: Sequence[T
     """
     path = Path(checkpoint)
     cutoff, correction = _read(path)
+    trajectories = trajectories[:: math.ceil(len(trajectories) / MOST)]
     target = np.mean([_structure(t, cutoff) for t in trajectories], axis=0)
     energy = float(np.mean([kinetic_temperature(t).mean() for t in trajectories]))
-    gain = GAIN * energy * target / (target + FEW)
     distance = (np.arange(BINS) + 0.5) / BINS
     starts: list[State | None] = [None] * len(trajectories)
     found: list[tuple[float, torch.Tensor]] = []
@@ -101,15 +104,16 @@ def match_structure(checkpoint: str | os.PathLike[str], trajectories: Sequence[T
                 break
             own = np.mean(runs, axis=0)
             found.append((float(np.square(own - target).sum()), correction))
-            # the forces do not jump at the cutoff
-            step = gain * np.log(np.maximum(own, LEAST) / np.maximum(target, LEAST)) * (1.0 - distance**8)
+            g = 0.5 * (own + target)
+            step = GAIN * energy * g / (g + FEW) * np.log(np.maximum(own, LEAST) / np.maximum(target, LEAST))
+            step *= 1.0 - distance**8  # the forces do not jump at the cutoff
             correction = correction + torch.from_numpy(np.interp(np.arange(BINS) / BINS, distance, step))
     if found:
         _write(path, min(found, key=lambda pair: pair[0])[1])
 
 
-def _run(job: _Job) -> tuple[np.ndarray, State]:
-    """g(r) of a run once it has settled, and where it ended."""
+def _run(job: _Job) -> tuple[np.ndarray, State | None]:
+    """g(r) of a run once it has settled, and where the next one begins."""
     torch.set_num_threads(1)
     freud.parallel.set_num_threads(1)
     model, truth = load(job.checkpoint).double(), job.truth
@@ -121,9 +125,13 @@ def _run(job: _Job) -> tuple[np.ndarray, State]:
         dt=model.dt,
         steps=max(1, round((len(truth) - 1) * truth.dt / model.dt)),
         seed=job.seed,
+        forcing=forcing_from(truth.forcing),
+        time=float(truth.times[0]),
     )
     settled = run[int(SETTLING * len(run)) :]
-    return _structure(settled, model.cutoff), State.from_frame(run, len(run) - 1, model, encode=False)
+    # what is driven becomes warmer
+    driven = truth.forcing is not None or truth.box.shear_rate
+    return _structure(settled, model.cutoff), None if driven else State.from_frame(run, -1, model, encode=False)
 
 
 def _structure(traj: Trajectory, cutoff: float) -> np.ndarray:
