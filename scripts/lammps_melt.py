@@ -5,9 +5,9 @@
     python scripts/lammps_melt.py conservation --model model.json --steps 100000
     python scripts/lammps_melt.py rest --model model.json --checkpoint best.ckpt
 
-A time step of 0.4:3 has three inner steps of the forces. With a checkpoint the Python rollout of the same length
-follows, at the model's own time step and from the data's first test frame. Density and mass are those of the data,
-k_B T = 1. Error bars come from ten blocks of time.
+At rest the first test run of the molecular dynamics stands above them, and with a checkpoint the Python rollout of the
+same length follows, at the model's own time step and from the data's first test frame. A time step of 0.4:3 has three
+inner steps of the forces. Density and mass are those of the data, k_B T = 1. Error bars come from ten blocks of time.
 """
 
 from __future__ import annotations
@@ -190,12 +190,13 @@ class Curves:
     lags: np.ndarray
     msd: np.ndarray
 
-    def beside(self, first: Curves) -> str:
-        """D over that of the ``first`` run at the same lags, with which it changes, and the error of the RDF."""
-        ends = (self.msd, np.interp(self.lags, first.lags, first.msd))
+    def beside(self, truth: Curves) -> str:
+        """D over that of the ``truth`` at the same lags, with which it changes, and the error of the RDF."""
+        ends = (self.msd, np.interp(self.lags, truth.lags, truth.msd))
         ours, theirs = (diffusion_coefficient(self.lags, curve, 3, WINDOW) for curve in ends)
         return (
-            f"   beside the first D {100.0 * (ours / theirs - 1.0):+.1f} %, RDF RRMSE {rrmse(self.rdf, first.rdf):.4f}"
+            f"   beside the molecular dynamics D {100.0 * (ours / theirs - 1.0):+.1f} %, RDF RRMSE "
+            f"{rrmse(self.rdf, truth.rdf):.4f}"
         )
 
 
@@ -214,7 +215,8 @@ def at_rest(name: str, traj: gm.Trajectory, temperatures: np.ndarray, reach: flo
 
 
 def rest(melt: Melt, options: argparse.Namespace) -> None:
-    first = None
+    truth = at_rest("molecular dynamics", melt.start, kinetic_temperature(melt.start), melt.reach)
+    print()
     for step, inner in options.timesteps:
         every = max(round(SPACING / step), 1)
         lengths = {"settling": options.settling, "duration": options.duration}
@@ -222,10 +224,9 @@ def rest(melt: Melt, options: argparse.Namespace) -> None:
         found = at_rest(f"LAMMPS, time step {step:g}:{inner}", melt.frames(every * step), values[:, 2], melt.reach)
         print(
             f"pressure {mean_and_error(values[:, 0])}   k_B <T> {mean_and_error(values[:, 1])}",
-            "" if first is None else found.beside(first),
+            found.beside(truth),
             flush=True,
         )
-        first = first or found
     if options.checkpoint is None:
         return
     model, start = gm.read_tables(options.model), melt.start
@@ -234,7 +235,7 @@ def rest(melt: Melt, options: argparse.Namespace) -> None:
     traj = gm.simulate(
         model, state, box=start.box, dt=model.dt, steps=steps, every=every, seed=options.seed, progress="Python"
     )
-    print(at_rest("Python", traj, kinetic_temperature(traj), melt.reach).beside(first))
+    print(at_rest("Python", traj, kinetic_temperature(traj), melt.reach).beside(truth))
 
 
 def shear(melt: Melt, options: argparse.Namespace) -> None:
