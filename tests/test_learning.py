@@ -548,7 +548,7 @@ def test_forces_may_be_held_to_the_structure(gas, kind):
 
 
 def test_the_structure_of_particles_in_a_solvent_does_not_hold_forces(gas):
-    with pytest.raises(ValueError, match="structure=equilibrium is of fluids without a solvent"):
+    with pytest.raises(ValueError, match="structure=equilibrium is of fluids of one species"):
         fit(gas, structure="equilibrium", solvent="inertial")
 
 

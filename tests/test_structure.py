@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
-from contextlib import nullcontext
-
 import numpy as np
 import pytest
 import torch
@@ -12,7 +9,6 @@ from conftest import dpd_settings
 
 import gnn_metriplectic as gm
 from gnn_metriplectic.analysis import rdf
-from gnn_metriplectic.learning import structure
 from gnn_metriplectic.learning.module import CHECKPOINT_FORMAT, MetriplecticModule
 from gnn_metriplectic.learning.structure import BINS, match_structure
 from gnn_metriplectic.terms.tabulated import TabulatedPotential
@@ -52,13 +48,7 @@ def soft(tmp_path_factory):
     return path, [gas(truth, seed=1, steps=400)], truth
 
 
-@pytest.fixture
-def without_processes(monkeypatch):
-    """Runs here instead of in processes, which take seconds to begin."""
-    monkeypatch.setattr(structure, "ProcessPoolExecutor", lambda workers, mp_context: nullcontext(builtins))
-
-
-def test_the_model_has_the_structure_of_the_data_after_it(soft, without_processes):
+def test_the_model_has_the_structure_of_the_data_after_it(soft):
     path, data, _ = soft
     untouched = path.with_name("untouched.ckpt")
     untouched.write_bytes(path.read_bytes())
@@ -69,14 +59,14 @@ def test_the_model_has_the_structure_of_the_data_after_it(soft, without_processe
         return float((r * np.square(own - true)).sum())
 
     soft_run = gas(soft[2], seed=8, steps=600)
-    match_structure(path, data)
+    match_structure(path, data, temperature=1.0)
     assert error(path) < 0.5 * error(untouched)
     assert not list(path.parent.glob("*.partial"))
 
 
 @pytest.mark.filterwarnings("ignore:a run of the model failed")  # as those of a training as short may
 @pytest.mark.parametrize("kind", ["metriplectic", "dpd"])
-def test_a_training_ends_with_it(soft, without_processes, tmp_path, capsys, kind):
+def test_a_training_ends_with_it(soft, tmp_path, capsys, kind):
     data = [t[:40] for t in soft[1]]
     options = {"kind": kind, "cutoff": 1.0, "structure": "corrected", "steps": 20, "steps_per_epoch": 10}
     model = gm.fit(data, out=tmp_path, **options)
@@ -88,25 +78,39 @@ def test_a_training_ends_with_it(soft, without_processes, tmp_path, capsys, kind
     gm.fit(data, out=tmp_path / "next", start_from=tmp_path / "best.ckpt", **options)
 
 
-def test_a_model_that_cannot_run_is_left_as_it_is(soft, without_processes, tmp_path):
+def test_it_keeps_the_floating_type_of_a_training(soft, tmp_path):
+    data = [t[:40] for t in soft[1]]
+    options = {"kind": "dpd", "cutoff": 1.0, "structure": "corrected", "steps": 2, "steps_per_epoch": 1}
+    model = gm.fit(data, out=tmp_path, trainer={"precision": "64-true"}, **options)
+    assert {p.dtype for p in model.parameters()} == {torch.float64}
+    assert (model.friction.network.layers[0].weight.float() != model.friction.network.layers[0].weight).any()
+
+
+def test_mixtures_are_refused(soft):
+    traj = soft[1][0]
+    mixture = gm.Trajectory(traj.positions, traj.velocities, box=traj.box, dt=traj.dt, species=torch.arange(25) % 2)
+    with pytest.raises(ValueError, match="structure=corrected is of fluids of one species, without a solvent"):
+        gm.fit(mixture, cutoff=1.0, structure="corrected", steps=1, steps_per_epoch=1)
+
+
+def test_a_model_that_cannot_run_is_left_as_it_is(soft, tmp_path):
     path = tmp_path / "best.ckpt"
     path.write_bytes(soft[0].read_bytes())
     content = torch.load(path, weights_only=True)
     content["state_dict"]["model.log_mass"].fill_(float("nan"))
     torch.save(content, path)
     with pytest.warns(UserWarning, match=r"a run of the model failed .*: its forces stay as the training left them"):
-        match_structure(path, soft[1])
+        match_structure(path, soft[1], temperature=1.0)
     gm.load(path)
 
 
-@pytest.mark.slow
-def test_processes_find_the_same_with_the_same_seed(soft, tmp_path):
+def test_it_is_the_same_with_the_same_seed(soft, tmp_path):
     path, data, _ = soft
     found = []
     for name in ("one", "two"):
         copy = tmp_path / name
         copy.write_bytes(path.read_bytes())
-        match_structure(copy, [t[:40] for t in data], seed=3)
+        match_structure(copy, [t[:40] for t in data], temperature=1.0, seed=3)
         found.append(gm.load(copy).potential.parts[1].spline.value)
     assert torch.equal(*found)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -100,10 +101,10 @@ def fit(
         temperature: ``learned``, or ``equilibrium`` where every trajectory is in local equilibrium; the drive of a
             solid hides its kinetic temperature, and its k_B T has to stand in ``metadata["temperature"]``.
         structure: ``learned``; ``corrected``, by a potential of pairs that is added after the training until runs of
-            the model have the g(r) of the data (`learning.structure`), in local equilibrium; or ``equilibrium``, where
-            every trajectory is one at rest: then forces are held to the structure in the training too
-            (`learning.balance`), as a likelihood over a long lag softens them. Of fluids without a solvent; a ``gnn``
-            has no such forces.
+            the model have the g(r) of the data (`learning.structure`; five runs of up to six trajectories, on the
+            CPU), in local equilibrium; or ``equilibrium``, where every trajectory is one at rest: then forces are held
+            to the structure in the training too (`learning.balance`), as a likelihood over a long lag softens them.
+            Of fluids of one species without a solvent; a ``gnn`` has no such forces.
         integrator: whose map is the mean of the likelihood; by default that of the model.
         solvent: ``inertial`` for particles that lose momentum and heat to a liquid at rest; ``overdamped`` where frames
             do not resolve their inertia: displacements are learned, and k_B T of the solvent
@@ -200,9 +201,11 @@ def fit(
             "temperature=equilibrium needs the temperature of a solid, which its drive hides: put k_B T into "
             "metadata['temperature'] of each trajectory, or take temperature=learned"
         )
-    if structure != "learned" and (dataset.solid or solvent is not None):
+    held = any(t.prescribed is not None or (t.species is not None and bool(t.species.any())) for t in train)
+    if structure != "learned" and (dataset.solid or solvent is not None or held):
         raise ValueError(
-            f"structure={structure} is of fluids without a solvent: take structure=learned for a solid or in a solvent"
+            f"structure={structure} is of fluids of one species, without a solvent or prescribed particles: take "
+            "structure=learned"
         )
     settings = {
         "kind": kind,
@@ -277,9 +280,17 @@ def fit(
         if not (folder / "best.ckpt").is_file():
             raise ValueError(f"the training of {resume} is finished: there is nothing to continue in {folder}")
         if "correction" in settings:
-            if run.is_global_zero:
-                match_structure(folder / "best.ckpt", train, seed=seed)
-            run.strategy.barrier()
+            try:
+                if run.is_global_zero:
+                    match_structure(
+                        folder / "best.ckpt",
+                        train,
+                        temperature=float(np.mean(dataset.temperatures)),
+                        seed=seed,
+                        progress=(trainer or {}).get("enable_progress_bar", True),
+                    )
+            finally:
+                run.strategy.barrier()
         return load(folder / "best.ckpt")
 
 
