@@ -32,7 +32,7 @@ TEMPERATURE = 1.0
 BLOCKS = 10
 SPACING = 0.2  # of the frames at rest, or the time step if that is longer
 WINDOW = (1.25, 2.5)  # lags of the fit of D
-PICTURES = 1000  # most frames of an RDF
+PICTURES = 200  # most frames of an RDF
 
 MELT = """
 units lj
