@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-
+from gnn_metriplectic.models.correction import corrected
 from gnn_metriplectic.models.graph_network import GraphNetwork
 from gnn_metriplectic.models.metriplectic import MetriplecticModel
 from gnn_metriplectic.models.scales import Scales, drag_limit, pair_noise
@@ -14,11 +13,8 @@ from gnn_metriplectic.terms import (
     LearnedPotential,
     LucyKernel,
     PairFriction,
-    PairPotential,
-    PotentialSum,
     SpringPotential,
 )
-from gnn_metriplectic.terms.tabulated import TabulatedPotential
 
 
 def dpd(
@@ -68,14 +64,6 @@ def dpd(
         potential=corrected(pair, correction, cutoff),
         learn_mass=learn_mass,
     )
-
-
-def corrected(potential: PairPotential | None, correction: int | None, cutoff: float) -> PairPotential | None:
-    """The potential and one of so many nodes that is zero as yet; either may be None."""
-    if correction is None:
-        return potential
-    second = TabulatedPotential.between(cutoff, torch.zeros(correction))
-    return second if potential is None else PotentialSum(potential, second)
 
 
 def gnn(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gnn_metriplectic.models.baselines import corrected, dpd, gnn
+from gnn_metriplectic.models.baselines import dpd, gnn
+from gnn_metriplectic.models.correction import corrected
 from gnn_metriplectic.models.metriplectic import MetriplecticModel
 from gnn_metriplectic.models.particles import ParticleModel
 from gnn_metriplectic.models.scales import Scales, drag_limit, pair_noise
