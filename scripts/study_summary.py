@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from gnn_metriplectic.analysis.style import CYCLE, TRUTH, figure
+from gnn_metriplectic.analysis.style import BAND, CYCLE, TRUTH, figure
 
 # heading, key of the score, key of what it is compared with (the deviation is then shown, in percent)
 COLUMNS = (
@@ -24,10 +26,13 @@ COLUMNS = (
     ("stress", "stress", None),
     ("G'", "storage_modulus", "storage_modulus_truth"),
     ("G''", "loss_modulus", "loss_modulus_truth"),
-    ("profile", "profile", None),
+    ("flow profile", "flow_profile", None),
+    ("profile of T", "profile", None),
 )
 FLOOR = "floor"
-PANELS = ("rdf", "msd", "vacf", "kinetic_temperature", "D", "position_error", "stress", "profile")
+PANELS = ("rdf", "msd", "vacf", "kinetic_temperature", "D", "position_error", "flow_profile", "profile")
+# inches of a line of the figure
+LINE = 0.13
 
 
 def summarise(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -127,7 +132,7 @@ def _text(row: dict[str, Any], key: str, *, percent: bool) -> str:
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Errors by scenario, a row of panels an experiment and a colour a variant; the floor as a line of the truth."""
+    """Errors along x, a line a scenario, a row of panels an experiment and a colour a variant; floors as black bars."""
     groups: dict[tuple[str, bool], list[dict[str, Any]]] = {}
     for row in rows:
         if "mean" in row:
@@ -135,21 +140,22 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     variants = list(dict.fromkeys(r["variant"] for r in rows if "mean" in r and r["variant"] != FLOOR))
     headings = {key: heading for heading, key, _ in COLUMNS}
     shown = {group: [key for key in PANELS if any(key in r["mean"] for r in mine)] for group, mine in groups.items()}
+    scenarios = {group: list(dict.fromkeys(r["scenario"] for r in mine)) for group, mine in groups.items()}
+    heights = [1.1 + LINE * max(len(variants), 2) * len(names) for names in scenarios.values()]
     width = max(map(len, shown.values()))
-    with figure(2.9 * width + 1.2, 2.7 * len(groups) + 0.6) as fig:
-        axes = fig.subplots(len(groups), width, squeeze=False)
+    with figure(2.3 * width + 1.8, sum(heights) + 0.5) as fig:
+        axes = fig.subplots(len(groups), width, squeeze=False, height_ratios=heights)
         for line, (group, panels) in zip(axes, shown.items(), strict=True):
-            mine = groups[group]
-            scenarios = list(dict.fromkeys(r["scenario"] for r in mine))
             for place, ax in enumerate(line):
                 if place >= len(panels):
                     ax.set_axis_off()
                     continue
                 key = panels[place]
-                _panel(ax, [r for r in mine if key in r["mean"]], key, scenarios, variants)
-                ax.set_title(headings[key])
-                if place == 0:
-                    ax.set_ylabel(group[0].replace("_", " ") + ("\nother conditions" if group[1] else "") + "\nerror")
+                _panel(ax, [r for r in groups[group] if key in r["mean"]], key, scenarios[group], variants)
+                ax.set_title(headings[key], fontweight="normal")
+                ax.tick_params(labelleft=place == 0)
+            title = group[0].replace("_", " ") + (" elsewhere" if group[1] else "")
+            line[0].set_ylabel(title.replace(" ", "\n"), rotation=0, ha="right", va="center", fontweight="bold")
         handles, labels = axes[0, 0].get_legend_handles_labels()
         fig.legend(handles, labels, loc="outside upper right", ncols=len(labels))
         partial = path.with_name(path.name + ".partial")
@@ -157,19 +163,25 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         partial.replace(path)
 
 
-def _panel(ax, rows: list[dict[str, Any]], key: str, scenarios: list[str], variants: list[str]) -> None:
+def _panel(ax: Axes, rows: list[dict[str, Any]], key: str, scenarios: list[str], variants: list[str]) -> None:
     for number, variant in enumerate(variants):
         found = {r["scenario"]: r for r in rows if r["variant"] == variant}
-        x = [scenarios.index(name) + 0.6 * ((number + 0.5) / len(variants) - 0.5) for name in found]
-        y = [abs(r["mean"][key]) for r in found.values()]
+        y = [scenarios.index(name) + 0.7 * ((number + 0.5) / len(variants) - 0.5) for name in found]
+        x = [abs(r["mean"][key]) for r in found.values()]
         spread = [r.get("spread", {}).get(key, 0.0) for r in found.values()]
-        below = [min(s, 0.9 * v) for s, v in zip(spread, y, strict=True)]  # the axis is logarithmic
-        bars = {"yerr": [below, spread], "capsize": 2, "fmt": "o", "markersize": 5}
+        below = [min(s, 0.9 * v) for s, v in zip(spread, x, strict=True)]  # the axis is logarithmic
+        bars = {"xerr": [below, spread], "capsize": 2, "fmt": "o", "markersize": 5}
         ax.errorbar(x, y, **bars, color=CYCLE[number % len(CYCLE)], label=variant)
     floors = {scenarios.index(r["scenario"]): abs(r["mean"][key]) for r in rows if r["variant"] == FLOOR}
     if floors:
         ends = [[place + side for place in floors] for side in (-0.4, 0.4)]
-        ax.hlines(list(floors.values()), *ends, color=TRUTH, linewidth=1.0, label=FLOOR)
-    ax.set_yscale("log")
-    ax.set_xlim(-0.6, len(scenarios) - 0.4)
-    ax.set_xticks(range(len(scenarios)), [name.replace("_", "\n") for name in scenarios], fontsize=8)
+        ax.vlines(list(floors.values()), *ends, color=TRUTH, linewidth=1.2, label=FLOOR)
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(numticks=4))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    lowest, highest = ax.get_xlim()  # whole decades, so that there are numbers to read
+    ax.set_xlim(10 ** np.floor(np.log10(lowest)), 10 ** np.ceil(np.log10(highest)))
+    ax.grid(axis="x", color=BAND, linewidth=0.6, alpha=0.6)
+    ax.set_ylim(len(scenarios) - 0.4, -0.6)
+    ax.set_yticks(range(len(scenarios)), [name.replace("_", " ") for name in scenarios])

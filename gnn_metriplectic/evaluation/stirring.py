@@ -14,7 +14,7 @@ from gnn_metriplectic.models import ParticleModel, State
 from gnn_metriplectic.trajectory import Trajectory
 
 # of the flow profile, in units of the cutoff
-BINS = np.linspace(0.0, 3.0, 7)
+BINS = np.linspace(0.0, 2.0, 7)
 # starts of the intervals of D²_min
 STARTS = 6
 
