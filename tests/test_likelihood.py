@@ -239,6 +239,23 @@ def test_a_particle_without_neighbours_has_no_likelihood():
     assert mismatch(nll[:4], alone) < 1e-12
 
 
+def test_a_particle_without_noise_in_one_direction_has_a_likelihood():
+    model = learned_model(3).float()
+    model.friction.squared_scale[:2] = torch.tensor([0.0, 0.2])  # along pairs only
+    pos = torch.tensor([[0.0, 0.1, 0.0], [0.3, 0.5, 0.2], [0.5, 0.0, 0.6]])  # each has two partners
+    state = State(pos, 0.1 * pos.flip(0), 0.1 * pos[:, 0])
+    pairs = transition(model, state, state)
+    found = {}
+    for name, scale in (("along", 0.0), ("and hardly across", 1e-5)):
+        model.friction.squared_scale[0] = scale
+        configurations = configured(model, state, pairs)
+        _, covariance, *_ = RESIDUALS["energy_conserving"](model, state, state, configurations, 0.01, 0.0)
+        found[name] = torch.linalg.eigvalsh(covariance[:, :3, :3])
+        assert torch.isfinite(negative_log_likelihood(model, state, state, configurations, 0.01)).all()
+    assert (found["along"][:, 0] < 1e-6 * found["along"][:, 2]).all()
+    assert (found["and hardly across"][:, 0] > 1e-6 * found["along"][:, 2]).all()
+
+
 def test_an_outer_acceleration_moves_the_mean():
     model = ideal_gas(3, viscosity=1e-12)
     state = scattered(model, 4, spacing=0.3)

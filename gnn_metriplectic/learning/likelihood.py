@@ -101,7 +101,11 @@ def negative_log_likelihood(
         touched = torch.ones_like(touched)
     identity = torch.eye(residual.shape[1], dtype=residual.dtype, device=residual.device)
     covariance = torch.where(touched[:, None, None], covariance, identity)
-    factor = torch.linalg.cholesky(covariance)
+    # friction may vanish across all pairs of a particle, which then has no noise in one direction
+    variance = covariance.diagonal(dim1=1, dim2=2)
+    velocity = variance[:, : model.dimension].mean(dim=1, keepdim=True).expand(-1, model.dimension)
+    least = ROUND_OFF * torch.finfo(variance.dtype).eps * torch.cat([velocity, variance[:, model.dimension :]], dim=1)
+    factor = torch.linalg.cholesky(covariance + torch.diag_embed(least))
     white = torch.linalg.solve_triangular(factor, residual.unsqueeze(2), upper=False).squeeze(2)
     half_log = torch.log(torch.diagonal(factor, dim1=1, dim2=2)).sum(dim=1)
     constant = 0.5 * residual.shape[1] * math.log(2.0 * math.pi)
@@ -281,6 +285,9 @@ def _increment(
     measured = torch.as_tensor(sight.noise / model.unit**2, dtype=residual.dtype).reshape(-1, 1).expand_as(residual)
     return residual, factor @ factor.mT + torch.diag_embed(measured), log_determinant, pairs
 
+
+# of the variances of a particle, in units of the precision, by which its covariance is kept from being singular
+ROUND_OFF = 8.0
 
 # sweeps for the mean velocities of partners
 ANSWERS = 2
