@@ -318,6 +318,16 @@ def test_the_built_in_film_is_tracked_as_it_is(tmp_path):
     assert torch.bincount(traj.species)[:2].min() > 20
 
 
+def test_what_leaves_the_cell_of_the_film_enters_on_its_other_side(tmp_path):
+    system = small_film(frames=200)
+    positions, *_ = system.simulate(tmp_path, 1, lambda share, what: None)
+    cell = np.array([system.length, system.height])
+    skin = 0.4  # LAMMPS wraps when it looks for neighbours anew
+    assert ((positions > -skin) & (positions < cell + skin)).all()
+    steps = np.abs(np.diff(positions, axis=0))
+    assert (steps > 0.5 * cell).any(), "nobody crossed: the film tells nothing"
+
+
 def test_the_rim_of_a_test_is_held_and_has_no_holes(tmp_path):
     random = np.random.default_rng(6)
     start = np.stack(np.meshgrid(np.arange(0.0, 200.0, 10.0), np.arange(0.0, 160.0, 10.0)), axis=-1).reshape(-1, 2)

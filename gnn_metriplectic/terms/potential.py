@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +12,8 @@ from gnn_metriplectic.terms.jets import ScalarNetwork, SpeciesShift
 
 # over which the input of a potential stops at the nearest pairs of the training, in ρ²
 ROUNDING = 0.02
+# of ρ², below which the input of a potential is linear in it, and above which logarithmic
+CORE = 0.05
 
 
 class PairPotential(nn.Module):
@@ -50,10 +54,11 @@ class NetworkPotential(PairPotential):
 
 
 class LearnedPotential(NetworkPotential):
-    """φ = ε net(x) (1 - ρ²)², ρ = r / cutoff, where x is ρ² as far down as the training had pairs, and constant below.
+    """φ = ε net(y) (1 - ρ²)², y = ln(1 + x / c) / ln(1 + 1 / c), c = `CORE`, ρ = r / cutoff.
 
-    x = ½ (ρ² + ρ₀² + √((ρ² - ρ₀²)² + w²)), w = `ROUNDING` or, if that is less, ρ₀². What the data do not tell of the
-    core may otherwise come out as a well, where pairs of a rollout stay.
+    x is ρ² as far down as the training had pairs, and constant below: what the data do not tell of the core may
+    otherwise come out as a well, where pairs of a rollout stay. x = ½ (ρ² + ρ₀² + √((ρ² - ρ₀²)² + w²)), w = `ROUNDING`
+    or, if that is less, ρ₀². A network of x itself is too smooth for a core that is small beside the cutoff.
 
     Args:
         nearest: ρ₀ in units of length: hardly a pair of the training was nearer.
@@ -72,6 +77,8 @@ class LearnedPotential(NetworkPotential):
         outside = rho * rho - self.core
         root = torch.sqrt(outside**2 + min(ROUNDING, self.core) ** 2).clamp(min=torch.finfo(rho.dtype).tiny)
         place, seen = self.core + 0.5 * (outside + root), 0.5 * (1.0 + outside / root)
+        seen = seen / ((CORE + place) * math.log1p(1.0 / CORE))
+        place = torch.log1p(place / CORE) / math.log1p(1.0 / CORE)
         value, slope = (x.squeeze(1) for x in self.network.jet(place, self.shift(*ends)))
         window = (1.0 - rho * rho).clamp(min=0.0)
         rise = 2.0 * rho / self.cutoff * (window**2 * seen * slope - 2.0 * window * value)
