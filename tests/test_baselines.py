@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from gnn_metriplectic.dynamics.integrators import LearnedIncrement
 from gnn_metriplectic.geometry import batch_pairs
 from gnn_metriplectic.learning import negative_log_likelihood
 from gnn_metriplectic.learning.module import MetriplecticModule
+from gnn_metriplectic.terms.potential import CORE
 
 KINDS = ("dpd", "gnn")
 INTEGRATOR = {"dpd": "energy_conserving", "gnn": "increment"}
@@ -70,14 +72,17 @@ def test_what_the_training_does_not_tell_of_the_core_is_no_well():
         ends = torch.arange(2 * len(distance)).view(2, -1)
         return potential(gm.Pairs(ends, distance.unsqueeze(1) * torch.eye(3).double()[0], 2 * len(distance)))[0]
 
+    def coordinate(distance):
+        return torch.log1p(torch.as_tensor(distance) ** 2 / CORE) / math.log1p(1.0 / CORE)
+
     inside = torch.linspace(0.0, nearest, 50, dtype=torch.float64)
     assert (energies(inside).diff() < 0).all(), "it rises towards the centre"
     known = torch.linspace(1.5 * nearest, 0.99, 50, dtype=torch.float64)
-    bare = potential.network(known**2)[:, 0] * (1.0 - known**2) ** 2
+    bare = potential.network(coordinate(known))[:, 0] * (1.0 - known**2) ** 2
     assert mismatch(energies(known), bare) < 0.05, "and is that of the network where there were pairs"
     # a network that falls to -100 in the core, and does not where there were pairs
     potential.network.jet = lambda x, shift: tuple(
-        y.unsqueeze(1) for y in (2.0 - 102.0 * (x < 0.5 * nearest**2), 0.0 * x)
+        y.unsqueeze(1) for y in (2.0 - 102.0 * (x < coordinate(0.7 * nearest)), 0.0 * x)
     )
     assert energies(inside).min() > 1.0
 

@@ -174,3 +174,16 @@ def test_the_stiffness_is_the_trace_of_a_particle_s_own_hessian(model):
     guesses = _stiffness(model, configuration, many, known, step).reshape(count, -1)
     assert expected.abs().max() > 0.1
     assert ((guesses.mean(dim=0) - expected).abs() < 4.5 * guesses.std(dim=0) / count**0.5 + 1e-4).all()
+
+
+def test_a_change_of_velocity_is_the_response_to_the_accelerations_in_its_window():
+    window, lag = Window(5, 3, 0.02), 2
+    times = window.dt * np.arange(-2, lag + 3)
+    for degree in (0, 1):  # accelerations that are linear between frames
+        places = times ** (degree + 2) / ((degree + 1) * (degree + 2))
+        change = window.slopes(places)[2 + lag] - window.slopes(places)[2]
+        assert window.change(lag) @ places == pytest.approx(change, rel=1e-12)
+        assert window.response(lag) @ times**degree == pytest.approx(change, rel=1e-12)
+    kick = np.maximum(times - 0.5 * window.dt, 0.0)  # none of it is seen before, and all of it after
+    assert window.response(lag).sum() == pytest.approx(lag * window.dt)
+    assert window.change(6) @ np.concatenate([0.0 * kick[:4], window.dt * np.arange(7)]) == pytest.approx(1.0)

@@ -23,11 +23,13 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from gnn_metriplectic.learning.callbacks import History
 from gnn_metriplectic.learning.checkpoints import load, read_checkpoint, resume_from, settings_of
 from gnn_metriplectic.learning.data import TransitionData
+from gnn_metriplectic.learning.force_matching import measure_potential
 from gnn_metriplectic.learning.module import MetriplecticModule
 from gnn_metriplectic.learning.structure import BINS, match_structure
 from gnn_metriplectic.learning.survey import measure_scales
 from gnn_metriplectic.learning.transitions import TransitionDataset
 from gnn_metriplectic.models import ParticleModel
+from gnn_metriplectic.terms import MeasuredPotential
 from gnn_metriplectic.trajectory import Trajectory
 from gnn_metriplectic.trajectory.checks import check_count, check_positive
 
@@ -250,6 +252,10 @@ def fit(
             )
         except TypeError as error:
             raise ValueError(f"settings of the terms do not fit: {error}") from None
+    if isinstance(module.model.potential, MeasuredPotential) and start_from is None:
+        measure_potential(
+            module.model.potential, train, mass=module.model.log_mass.detach().double().exp(), temperature=float(np.mean(dataset.temperatures))
+        )
     if start_from is not None:
         module.load_state_dict(read_checkpoint(start_from)["state_dict"])
     with tempfile.TemporaryDirectory() as scratch:

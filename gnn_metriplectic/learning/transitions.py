@@ -141,11 +141,11 @@ class TransitionDataset(Dataset):
         traj = self.trajectories[number]
         pos, next_pos = (traj.positions[f].double() for f in (frame, frame + self.lag))
         active = torch.ones(len(pos), dtype=torch.bool) if traj.prescribed is None else ~traj.prescribed
-        active = active & self._surrounded(traj, frame, pos, next_pos)
+        active = active & self._surrounded(traj, frame)
         part = self._part(number, frame, place, pos, next_pos)
         members = slice(None) if part is None else part.members
         if traj.present is not None:
-            members = (traj.present[frame] & traj.present[frame + self.lag]).nonzero().squeeze(1)
+            members = seen_at(traj, (frame, frame + self.lag)).nonzero().squeeze(1)
         pos, next_pos, active = pos[members], next_pos[members], active[members]
         if part is not None:
             active = active & part.interior
@@ -197,27 +197,14 @@ class TransitionDataset(Dataset):
 
     def _teaches(self, traj: Trajectory, frame: int) -> bool:
         """Whether there is something to learn from the transition that begins at ``frame``."""
-        both = traj.present[frame] & traj.present[frame + self.lag]
-        places = (traj.positions[f].double() for f in (frame, frame + self.lag))
+        both = seen_at(traj, (frame, frame + self.lag))
         free = both if traj.prescribed is None else both & ~traj.prescribed
-        return bool((free & self._surrounded(traj, frame, *places)).any())
+        return bool((free & self._surrounded(traj, frame)).any())
 
-    def _surrounded(self, traj: Trajectory, frame: int, pos: Tensor, next_pos: Tensor) -> Tensor:
+    def _surrounded(self, traj: Trajectory, frame: int) -> Tensor:
         """Whether all that a particle can feel was seen at both times, ``[N]`` bool."""
-        whole = torch.ones(len(pos), dtype=torch.bool)
-        if traj.view is not None:
-            low, high = traj.view
-            for places in (pos, next_pos):
-                whole &= ((places > low + self.cutoff) & (places < high - self.cutoff)).all(dim=1)
-        if traj.present is None:
-            return whole
-        both = traj.present[frame] & traj.present[frame + self.lag]
-        for places, at in ((pos, frame), (next_pos, frame + self.lag)):
-            # in a gap, too, a particle is about where it is guessed to be
-            lost = ~both & traj.present[: at + 1].any(dim=0) & traj.present[at:].any(dim=0)
-            if bool(lost.any()):
-                whole &= torch.cdist(places, places[lost]).amin(dim=1) > self.cutoff
-        return whole
+        ends = (frame, frame + self.lag)
+        return surrounded(traj, self.cutoff, seen_at(traj, ends), ends)
 
     def _part(self, number: int, frame: int, place: int, pos: Tensor, next_pos: Tensor) -> Patch | None:
         """The patch ``place`` of a snapshot, with all that its likelihood depends on; None for the whole."""
@@ -231,6 +218,37 @@ class TransitionDataset(Dataset):
         # a force needs the density and the entropy of the partner
         halo = (1 + max(self.hops, 1)) * (self.cutoff + gap)
         return patch(pos, traj.box, grid, place, halo, float(traj.times[frame]))
+
+
+def seen_at(traj: Trajectory, frames: Sequence[int]) -> Tensor:
+    """Which particles were seen at all of some frames, ``[N]`` bool."""
+    if traj.present is None:
+        return torch.ones(traj.num_particles, dtype=torch.bool)
+    return traj.present[list(frames)].all(dim=0)
+
+
+def surrounded(traj: Trajectory, cutoff: float, seen: Tensor, frames: Sequence[int]) -> Tensor:
+    """Whether all within the cutoff of a particle is there at some frames, ``[N]`` bool.
+
+    Args:
+        traj: of particles that may come and go, in a view that may end.
+        cutoff: how far a particle feels others.
+        seen: ``[N]`` bool, those that count as being there.
+        frames: at which they may come near.
+    """
+    whole = torch.ones(traj.num_particles, dtype=torch.bool)
+    for frame in frames:
+        places = traj.positions[frame].double()
+        if traj.view is not None:
+            low, high = traj.view
+            whole &= ((places > low + cutoff) & (places < high - cutoff)).all(dim=1)
+        if traj.present is None:
+            continue
+        # in a gap, too, a particle is about where it is guessed to be
+        lost = ~seen & traj.present[: frame + 1].any(dim=0) & traj.present[frame:].any(dim=0)
+        if bool(lost.any()):
+            whole &= torch.cdist(places, places[lost]).amin(dim=1) > cutoff
+    return whole
 
 
 def pairs_of(data: Data) -> tuple[Pairs, Pairs]:

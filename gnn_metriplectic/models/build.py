@@ -19,6 +19,7 @@ from gnn_metriplectic.terms import (
     LearnedPotential,
     LearnedShear,
     LearnedVolume,
+    MeasuredPotential,
     PairStrain,
 )
 
@@ -108,7 +109,7 @@ def metriplectic(
         friction: ``width`` and ``depth`` of its network, and ``rank``.
         equation_of_state: ``width``; in a fluid also ``compressible``.
         encoder: ``width`` and ``hops``.
-        potential: of a fluid, ``width`` and ``depth``.
+        potential: of a fluid, ``width`` and ``depth`` of a network, or ``nodes`` of a table (`MeasuredPotential`).
         correction: nodes of a second potential, which is zero until `learning.structure` finds it.
         strain, elastic: of a solid: ``measure`` (one of `STRAINS`) and ``width`` of the network for the second of
             them; ``width``.
@@ -138,7 +139,9 @@ def metriplectic(
         shear = LearnedShear(**entropic, moduli=shape[: measure.count], **elastic)
         solid = {"strain": measure, "elastic": shear}
     pair = None
-    if potential is not None:
+    if potential is not None and "nodes" in potential:
+        pair = MeasuredPotential(cutoff, species=species, **potential)
+    elif potential is not None:
         pair = LearnedPotential(cutoff, energy=size.energy, species=species, nearest=size.nearest, **potential)
     return MetriplecticModel(
         LearnedKernel(

@@ -17,6 +17,7 @@ from gnn_metriplectic.terms.friction import Friction, FrictionTerm, LearnedFrict
 from gnn_metriplectic.terms.isothermal import HeatBath, PairFriction
 from gnn_metriplectic.terms.potential import LearnedPotential, PairPotential, PotentialSum, SpringPotential
 from gnn_metriplectic.terms.strain import DeformationGradient, PairStrain, Strain, StrainTerm
+from gnn_metriplectic.terms.tabulated import MeasuredPotential
 
 __all__ = [
     "Bound",
@@ -38,6 +39,7 @@ __all__ = [
     "LearnedShear",
     "LearnedVolume",
     "LucyKernel",
+    "MeasuredPotential",
     "PairFriction",
     "PairPotential",
     "PairStrain",

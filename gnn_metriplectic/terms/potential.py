@@ -16,6 +16,12 @@ ROUNDING = 0.02
 CORE = 0.05
 
 
+def core_coordinate(square: Tensor) -> tuple[Tensor, Tensor]:
+    """y = ln(1 + ρ² / c) / ln(1 + 1 / c), c = `CORE`, and dy/dρ², of ρ²: from 0 to 1 too, and finer where ρ is small."""
+    whole = math.log1p(1.0 / CORE)
+    return torch.log1p(square / CORE) / whole, 1.0 / ((CORE + square) * whole)
+
+
 class PairPotential(nn.Module):
     """φ of a pair, of either sign, and without a jump of the force where pairs come into reach.
 
@@ -54,7 +60,7 @@ class NetworkPotential(PairPotential):
 
 
 class LearnedPotential(NetworkPotential):
-    """φ = ε net(y) (1 - ρ²)², y = ln(1 + x / c) / ln(1 + 1 / c), c = `CORE`, ρ = r / cutoff.
+    """φ = ε net(y) (1 - ρ²)², ρ = r / cutoff, y the `core_coordinate` of x.
 
     x is ρ² as far down as the training had pairs, and constant below: what the data do not tell of the core may
     otherwise come out as a well, where pairs of a rollout stay. x = ½ (ρ² + ρ₀² + √((ρ² - ρ₀²)² + w²)), w = `ROUNDING`
@@ -77,8 +83,8 @@ class LearnedPotential(NetworkPotential):
         outside = rho * rho - self.core
         root = torch.sqrt(outside**2 + min(ROUNDING, self.core) ** 2).clamp(min=torch.finfo(rho.dtype).tiny)
         place, seen = self.core + 0.5 * (outside + root), 0.5 * (1.0 + outside / root)
-        seen = seen / ((CORE + place) * math.log1p(1.0 / CORE))
-        place = torch.log1p(place / CORE) / math.log1p(1.0 / CORE)
+        place, rate = core_coordinate(place)
+        seen = seen * rate
         value, slope = (x.squeeze(1) for x in self.network.jet(place, self.shift(*ends)))
         window = (1.0 - rho * rho).clamp(min=0.0)
         rise = 2.0 * rho / self.cutoff * (window**2 * seen * slope - 2.0 * window * value)

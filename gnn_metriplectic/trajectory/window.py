@@ -85,6 +85,21 @@ class Window:
         cubes = np.abs(apart[:, None] + np.array([1, 0, -1])) ** 3
         return float(self.dt * pairs @ cubes @ np.array([1, -2, 1]) / 6.0)  # |x| averaged over two intervals
 
+    def change(self, lag: int) -> np.ndarray:
+        """Weights of the places at frames -half to lag + half in u(L) - u(0)."""
+        weights = np.zeros(self.frames + lag)
+        weights[lag:] += self._weights
+        weights[: self.frames] -= self._weights
+        return weights
+
+    def response(self, lag: int) -> np.ndarray:
+        """κ, weights of the accelerations at these frames in u(L) - u(0), in units of time; linear between frames."""
+        frames = np.arange(self.frames + lag)
+        since = (frames[:, None] - frames).astype(float)
+        # ∫ (t - s)+ ds over an acceleration that rises to 1 at a frame and falls to 0 at the next
+        moved = np.where(since == 0, 1.0 / 6.0, since.clip(min=0.0)) * self.dt**2
+        return self.change(lag) @ moved
+
     def sight(self, lag: int, error: float) -> Sight:
         """How velocities ``lag`` frames apart are seen, with an ``error`` (standard deviation) of a coordinate."""
         first, then = self.spread(0), self.spread(lag)

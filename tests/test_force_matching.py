@@ -1,0 +1,148 @@
+"""Potentials measured from tracks: the table, and what is found of a liquid whose forces are known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import mismatch
+
+import gnn_metriplectic as gm
+from gnn_metriplectic.learning.force_matching import measure_potential
+from gnn_metriplectic.terms import MeasuredPotential
+from gnn_metriplectic.trajectory.window import Window
+
+CUTOFF, SPACING, ERROR = 2.5, 0.02, 0.003
+FRICTION, DIPOLES = 2.5, torch.tensor([1.0, 1.6], dtype=torch.float64)
+WINDOW = Window(5, 3, SPACING)
+
+
+def table(species: int = 1, nodes: int = 12, seed: int = 0) -> MeasuredPotential:
+    """A potential of random values."""
+    potential = MeasuredPotential(CUTOFF, nodes=nodes, species=species).double()
+    generator = torch.Generator().manual_seed(seed)
+    potential.pass_through(torch.randn(potential.kinds, nodes, generator=generator, dtype=torch.float64))
+    return potential
+
+
+def crowd(species: int, *, dimension: int = 2) -> tuple[gm.Pairs, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    pos = 4.0 * torch.rand(30, dimension, generator=generator, dtype=torch.float64)
+    kinds = torch.randint(species, (30,), generator=generator)
+    return gm.neighbor_pairs(pos, gm.Box.free(dimension), CUTOFF), pos, kinds
+
+
+@pytest.mark.parametrize("species", [1, 3])
+def test_the_slope_of_the_table_is_that_of_its_energy(species):
+    potential = table(species)
+    pairs, _, kinds = crowd(species)
+    distance = pairs.distance.clone().requires_grad_(True)
+    along = pairs.displacement / pairs.distance.unsqueeze(1)
+    energy, slope = potential(pairs.with_displacement(distance.unsqueeze(1) * along), kinds)
+    (expected,) = torch.autograd.grad(energy.sum(), distance)
+    assert mismatch(slope, expected) < 1e-12
+    assert slope.abs().max() > 0.1
+
+
+def test_energies_are_those_of_the_kinds_of_pairs_and_vanish_at_the_cutoff():
+    potential = table(2)
+    ends = torch.tensor([[0, 2, 4], [1, 3, 5]])
+    for species, column in (((0, 0), 0), ((0, 1), 1), ((1, 0), 1), ((1, 1), 2)):
+        kinds = torch.tensor([species[0], species[1]] * 3)
+        far = gm.Pairs(ends, torch.tensor([[0.0, 1.0], [CUTOFF, 0.0], [0.0, 1.1 * CUTOFF]]).double(), 6)
+        energy, slope = potential(far, kinds)
+        alone = MeasuredPotential(CUTOFF, nodes=12).double()
+        alone.pass_through(potential.spline.value[:-1, column].unsqueeze(0))
+        assert energy[0] == alone(far)[0][0]
+        assert energy[0] != 0.0
+        assert energy[1:].abs().max() < 1e-12
+        assert slope[1:].abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("species", [1, 3])
+def test_forces_are_linear_in_the_values_of_the_nodes(species):
+    potential = table(species)
+    pairs, pos, kinds = crowd(species)
+    _, slope = potential(pairs, kinds)
+    force = slope.unsqueeze(1) * pairs.displacement / pairs.distance.unsqueeze(1)
+    expected = torch.zeros_like(pos).index_add_(0, pairs.index[0], -force).index_add_(0, pairs.index[1], force)
+    values = potential.spline.value[:-1].T.flatten()
+    assert mismatch(potential.force_of_nodes(pairs, kinds) @ values, expected) < 1e-12
+
+
+def liquid(frames: int = 2500, count: int = 96, seed: int = 0) -> gm.Trajectory:
+    """Repulsive dipoles of two sizes in a solvent, k_B T = 1, their places seen with errors: u = d_i d_j / r³."""
+    generator = torch.Generator().manual_seed(seed)
+    length, steps = 10.0, 4
+    dt = SPACING / steps
+    rows = torch.arange(count) // 10, torch.arange(count) % 10
+    pos = torch.stack(rows, dim=1).double() + 0.5
+    vel = torch.randn(count, 2, generator=generator, dtype=torch.float64)
+    kinds = torch.arange(count) % 2
+    strength = 3.0 * DIPOLES[kinds].unsqueeze(1) * DIPOLES[kinds]
+    keep = np.exp(-FRICTION * dt)
+
+    def forces() -> torch.Tensor:
+        step = pos.unsqueeze(1) - pos
+        step -= length * torch.round(step / length)
+        distance = torch.linalg.vector_norm(step, dim=2) + 1e9 * torch.eye(count)
+        size = torch.where(distance < CUTOFF, strength * (distance**-5 - distance**-1 * CUTOFF**-4), 0.0)
+        return (size.unsqueeze(2) * step).sum(dim=1)
+
+    seen = torch.empty(frames, count, 2, dtype=torch.float64)
+    force = forces()
+    for number in range(-200, frames * steps):
+        if number >= 0 and number % steps == 0:
+            seen[number // steps] = pos
+        vel = vel + 0.5 * dt * force
+        pos = pos + 0.5 * dt * vel
+        vel = keep * vel + (1.0 - keep**2) ** 0.5 * torch.randn(count, 2, generator=generator, dtype=torch.float64)
+        pos = pos + 0.5 * dt * vel
+        force = forces()
+        vel = vel + 0.5 * dt * force
+    seen += ERROR * torch.randn(seen.shape, generator=generator, dtype=torch.float64)
+    return gm.Trajectory(
+        seen,
+        torch.from_numpy(WINDOW.slopes(seen.numpy())),
+        box=gm.Box.cubic(length, 2),
+        dt=SPACING,
+        mass=1.0,
+        species=kinds,
+        metadata={"localisation": {"position": ERROR, "window": 5, "order": 3}},
+    )
+
+
+def test_the_forces_of_a_liquid_are_found_from_tracks_with_errors():
+    potential = MeasuredPotential(CUTOFF, nodes=12, species=2).double()
+    measure_potential(potential, [liquid()], mass=torch.ones(2).double(), temperature=1.0)
+    distance = torch.linspace(0.9, 1.6, 12, dtype=torch.float64)
+    ends = torch.arange(24).view(2, -1)
+    along = distance.unsqueeze(1) * torch.tensor([[1.0, 0.0]]).double()
+    for a, b in ((0, 0), (0, 1), (1, 1)):
+        kinds = torch.tensor([a] * 12 + [b] * 12)
+        _, slope = potential(gm.Pairs(ends, along, 24), kinds)
+        true = -3.0 * DIPOLES[a] * DIPOLES[b] * (distance**-4 - CUTOFF**-4)
+        for moment in (0, 3):  # the far ones count in the second
+            weight = distance**moment
+            assert float((weight * slope).sum() / (weight * true).sum()) == pytest.approx(1.0, abs=0.15), (a, b)
+
+
+def test_velocities_that_are_no_slopes_are_refused():
+    traj = replace(liquid(frames=20, count=4), metadata=None)
+    potential = MeasuredPotential(CUTOFF, nodes=12, species=2).double()
+    with pytest.raises(ValueError, match="velocities are slopes"):
+        measure_potential(potential, [traj], mass=torch.ones(2).double(), temperature=1.0)
+
+
+def test_tracks_that_are_too_short_are_refused():
+    traj = liquid(frames=9, count=4)
+    potential = MeasuredPotential(CUTOFF, nodes=12, species=2).double()
+    with pytest.raises(ValueError, match="seen over 11 frames"):
+        measure_potential(potential, [traj], mass=torch.ones(2).double(), temperature=1.0)
+
+
+def test_a_table_needs_nodes():
+    with pytest.raises(ValueError, match="nodes of the potential are 1"):
+        MeasuredPotential(CUTOFF, nodes=1)
