@@ -114,7 +114,8 @@ def fit(
         patch: particles a patch (without the halo that is added), where a snapshot is too large for memory: a
             batch then holds patches instead of snapshots. None for whole snapshots.
         terms: settings of the networks that differ from the defaults; of a metriplectic fluid
-            ``{"potential": {"width": 32, "depth": 2}}`` adds a pair potential to U(S, V).
+            ``{"potential": {"width": 32, "depth": 2}}`` adds a pair potential to U(S, V), and of tracks
+            ``{"potential": {"nodes": 12}}`` one that is measured before the training (`learning.force_matching`).
         steps, batch_size, lr, warmup, clip: gradient steps, graphs a step, peak rate of the one-cycle
             schedule (by default that of the kind), the share of steps in which it rises, and the largest gradient norm.
             Below about 500 steps the entropy is not yet standardised (its variance was seen at 0.04 to 0.4, and at
@@ -252,10 +253,10 @@ def fit(
             )
         except TypeError as error:
             raise ValueError(f"settings of the terms do not fit: {error}") from None
-    if isinstance(module.model.potential, MeasuredPotential) and start_from is None:
-        measure_potential(
-            module.model.potential, train, mass=module.model.log_mass.detach().double().exp(), temperature=float(np.mean(dataset.temperatures))
-        )
+    mean_temperature = float(np.mean(dataset.temperatures))
+    if isinstance(module.model.potential, MeasuredPotential) and start_from is None and ckpt_path is None:
+        masses = module.model.log_mass.detach().double().exp()
+        measure_potential(module.model.potential, train, mass=masses, temperature=mean_temperature)
     if start_from is not None:
         module.load_state_dict(read_checkpoint(start_from)["state_dict"])
     with tempfile.TemporaryDirectory() as scratch:
@@ -291,7 +292,7 @@ def fit(
                     match_structure(
                         folder / "best.ckpt",
                         train,
-                        temperature=float(np.mean(dataset.temperatures)),
+                        temperature=mean_temperature,
                         seed=seed,
                         progress=(trainer or {}).get("enable_progress_bar", True),
                     )

@@ -134,7 +134,7 @@ def measure_potential(
 def _rows(
     potential: MeasuredPotential, traj: Trajectory, window: Window, start: int, mass: Tensor
 ) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Regressors, instruments ``[R, C]`` and changes of velocity ``[R]`` from frame ``start`` on, if anyone has them."""
+    """Regressors, instruments ``[R, C]`` and changes of velocity ``[R]`` from frame ``start`` on, or None of nobody."""
     half = window.frames // 2
     first, last = start - half - 3, start + LAG + half + 1
     seen = seen_at(traj, range(first, last + 1))

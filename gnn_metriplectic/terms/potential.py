@@ -17,7 +17,7 @@ CORE = 0.05
 
 
 def core_coordinate(square: Tensor) -> tuple[Tensor, Tensor]:
-    """y = ln(1 + ρ² / c) / ln(1 + 1 / c), c = `CORE`, and dy/dρ², of ρ²: from 0 to 1 too, and finer where ρ is small."""
+    """y = ln(1 + ρ² / c) / ln(1 + 1 / c), c = `CORE`, and dy/dρ², of ρ²: from 0 to 1, finer where ρ is small."""
     whole = math.log1p(1.0 / CORE)
     return torch.log1p(square / CORE) / whole, 1.0 / ((CORE + square) * whole)
 
