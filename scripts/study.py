@@ -72,7 +72,8 @@ class Cell:
             command = [sys.executable, "-m", f"gnn_metriplectic.commands.{name}", *words]
             done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False)
         if done.returncode > 0:  # a signal is no failure of the cell
-            lines = said.read_text().strip().splitlines()
+            # Hydra's last words are none about the reason
+            lines = [line for line in said.read_text().splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line]
             reason.write_text((lines[-1] if lines else f"exit code {done.returncode}") + "\n")
         return scores.is_file()
 

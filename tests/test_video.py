@@ -136,6 +136,17 @@ def test_species_are_told_apart_from_the_faintest_on():
     assert (tell_species(sizes, 3) == truth).all()
 
 
+def test_few_are_told_from_many_whose_brightness_spreads_and_short_tracks_are_no_species():
+    random = np.random.default_rng(5)
+    truth = np.repeat([0, 1, 2], [800, 900, 10])
+    values = np.array([850.0, 1350.0, 2370.0])[truth]
+    values *= np.exp(np.where(truth < 2, 0.08, 0.01) * random.standard_normal(len(truth)).clip(-2.0, 2.0))
+    assert (tell_species(values, 3) == truth).all()
+    junk = np.array([120.0, 121.0, 122.0, 4000.0])
+    sightings = np.concatenate([np.full(len(values), 400.0), np.full(len(junk), 5.0)])
+    assert (tell_species(np.concatenate([values, junk]), 3, sightings)[: len(values)] == truth).all()
+
+
 def moving(present: torch.Tensor, **known) -> gm.Trajectory:
     """Particles in a row at unit distance that move by 0.01 a frame along y."""
     frames, count = present.shape

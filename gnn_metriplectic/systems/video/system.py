@@ -194,7 +194,7 @@ class VideoSystem:
             name = "mass" if "mass" in table else "size"
             if name not in table:
                 raise ValueError("species need a column mass or size in the tracks: give species=1, or add one")
-            kinds = tell_species(median_of(table, numbers, name), self.species)
+            kinds = tell_species(median_of(table, numbers, name), self.species, seen.sum(axis=0))
         prescribed = np.zeros(len(numbers), dtype=bool)
         if self.prescribed is not None:
             prescribed |= kinds == self.prescribed
