@@ -5,9 +5,10 @@
     python scripts/lammps_melt.py conservation --model model.json --steps 100000
     python scripts/lammps_melt.py rest --model model.json --checkpoint best.ckpt
 
-At rest the first test run of the molecular dynamics stands above them, and with a checkpoint the Python rollout of the
-same length follows, at the model's own time step and from the data's first test frame. A time step of 0.4:3 has three
-inner steps of the forces. Density and mass are those of the data, k_B T = 1. Error bars come from ten blocks of time.
+At rest the first test run of the molecular dynamics (all for the viscosity) stands above them, and with a checkpoint
+the Python rollout of the same length follows, at the model's own time step and from the data's first test frame. A time
+step of 0.4:3 has three inner steps of the forces. Density and mass are those of the data, k_B T = 1. Error bars come
+from ten blocks of time.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from shear_viscosity import RELAXATION, sheared_model
 import gnn_metriplectic as gm
 from gnn_metriplectic.analysis.scores import rrmse
 from gnn_metriplectic.analysis.structure import rdf
-from gnn_metriplectic.analysis.transport import diffusion_coefficient, kinetic_temperature, msd
+from gnn_metriplectic.analysis.transport import diffusion_coefficient, kinetic_temperature, msd, transverse_viscosity
 from gnn_metriplectic.lammps import build_plugin, run_lammps
 
 TEMPERATURE = 1.0
@@ -214,17 +215,30 @@ def at_rest(name: str, traj: gm.Trajectory, temperatures: np.ndarray, reach: flo
     return Curves(pairs, lags, curves.mean(axis=0))
 
 
+def viscosity(runs: list[gm.Trajectory]) -> str:
+    """Of runs at rest, or why it is not known."""
+    thinned = [run[:: max(round(SPACING / run.dt), 1)] for run in runs]
+    try:
+        return "viscosity by transverse currents {:.3f} ± {:.3f}".format(
+            *transverse_viscosity(thinned, begin=WINDOW[0])
+        )
+    except ValueError as error:
+        return f"no viscosity: {error}"
+
+
 def rest(melt: Melt, options: argparse.Namespace) -> None:
     truth = at_rest("molecular dynamics", melt.start, kinetic_temperature(melt.start), melt.reach)
-    print()
+    print(viscosity([gm.read_trajectory(path) for path in sorted((options.data / "test").glob("melt_*.h5"))]))
     for step, inner in options.timesteps:
         every = max(round(SPACING / step), 1)
         lengths = {"settling": options.settling, "duration": options.duration}
         values = melt.run(REST, step=step, inner=inner, every=every, **lengths)
-        found = at_rest(f"LAMMPS, time step {step:g}:{inner}", melt.frames(every * step), values[:, 2], melt.reach)
+        frames = melt.frames(every * step)
+        found = at_rest(f"LAMMPS, time step {step:g}:{inner}", frames, values[:, 2], melt.reach)
         print(
             f"pressure {mean_and_error(values[:, 0])}   k_B <T> {mean_and_error(values[:, 1])}",
             found.beside(truth),
+            viscosity([frames]),
             flush=True,
         )
     if options.checkpoint is None:

@@ -1,4 +1,4 @@
-"""Self-diffusion and kinetic temperature.
+"""Self-diffusion, viscosity and kinetic temperature.
 
 All averages run over the particles that move by themselves (not the prescribed ones), after removal
 of total momentum. A flow that changes in time (Taylor-Green) stays in displacements and velocities:
@@ -8,7 +8,8 @@ truth and model get the same treatment. In a sheared box velocities are peculiar
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import product
 
 import numpy as np
 import tidynamics
@@ -137,6 +138,64 @@ def green_kubo_viscosity(
     columns = [np.ascontiguousarray(column) for column in stress.T]
     memory = np.mean([tidynamics.acf(column)[: count + 1] for column in columns], axis=0)
     return float(volume / temperature * np.trapezoid(memory, dx=dt))
+
+
+def transverse_viscosity(runs: Sequence[Trajectory], *, begin: float, least: float = 0.35) -> tuple[float, float]:
+    """Shear viscosity at rest by the decay of the longest waves of momentum, and its standard error (jackknife).
+
+    Currents across their wave vector decay as exp(-η k² t / ρ) once stress has forgotten where it came from (Palmer,
+    Phys. Rev. E 49, 359, 1994). Waves of one period along one, two and three edges of the box, each with the slope of
+    -ln C from ``begin`` until C has fallen to ``least``; their mean by the inverse squares of their errors. η
+    depends on k a little, so compare systems in equal boxes.
+
+    Args:
+        runs: in equal cubic boxes, of particles of one mass.
+        begin: in units of time.
+        least: of C over C(0).
+
+    Raises:
+        ValueError: a box that is no cube, or a C that does not fall to ``least``, or sooner than at ``begin``.
+    """
+    box = runs[0].box
+    if box.is_free or box.shear_rate or len(set(box.lengths)) != 1:
+        raise ValueError(f"the box is {box}; waves of momentum are those of a cube at rest")
+    density = float(runs[0].masses.double().sum()) / box.volume
+    found = []
+    for edges in range(1, runs[0].dimension + 1):
+        waves = [
+            n for n in product((-1, 0, 1), repeat=runs[0].dimension) if sum(map(abs, n)) == edges and n > (0,) * len(n)
+        ]
+        memory = np.array([_current_memory(run, np.array(n)) for run in runs for n in waves])
+        rate = (2.0 * np.pi / box.lengths[0]) ** 2 * edges / density
+
+        def viscosity(mean: np.ndarray, rate: float = rate) -> float:
+            share = mean / mean[0]
+            if not (share < least).any():
+                raise ValueError(f"currents fall to {share.min():.2f} in the longest run; they have to fall to {least}")
+            times = runs[0].dt * np.arange(len(share))
+            use = (times >= begin) & (np.arange(len(share)) < (share < least).argmax())
+            if use.sum() < 3:
+                raise ValueError(
+                    f"currents have fallen to {least} before {begin:g}: begin sooner, or take a larger box"
+                )
+            return float(np.polyfit(times[use], -np.log(share[use]), 1)[0] / rate)
+
+        count = len(memory)
+        without = [viscosity((memory.sum(axis=0) - one) / (count - 1)) for one in memory]
+        found.append((viscosity(memory.mean(axis=0)), np.sqrt((count - 1) * np.var(without))))
+    values, errors = np.array(found).T
+    weights = errors**-2 / (errors**-2).sum()
+    return float(weights @ values), float((errors**-2).sum() ** -0.5)
+
+
+def _current_memory(traj: Trajectory, wave: np.ndarray) -> np.ndarray:
+    """Autocorrelation of the currents across a ``wave`` of so many periods along each edge, ``[T // 2]``."""
+    along = wave / np.linalg.norm(wave)
+    phase = traj.positions.double().numpy() @ (2.0 * np.pi * wave / traj.box.lengths[0])
+    current = np.einsum("tn,tnd->td", np.exp(-1j * phase), traj.velocities.double().numpy())
+    current -= np.outer(current @ along, along)
+    parts = np.concatenate([current.real, current.imag], axis=1)
+    return sum(tidynamics.acf(np.ascontiguousarray(part)) for part in parts.T)[: len(traj) // 2]
 
 
 def _lag_times(traj: Trajectory, max_lag_time: float) -> np.ndarray:
