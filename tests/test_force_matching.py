@@ -137,9 +137,9 @@ def test_velocities_that_are_no_slopes_are_refused():
 
 
 def test_tracks_that_are_too_short_are_refused():
-    traj = liquid(frames=9, count=4)
+    traj = liquid(frames=12, count=4)
     potential = MeasuredPotential(CUTOFF, nodes=12, species=2).double()
-    with pytest.raises(ValueError, match="seen over 11 frames"):
+    with pytest.raises(ValueError, match="seen over 15 frames"):
         measure_potential(potential, [traj], mass=torch.ones(2).double(), temperature=1.0)
 
 

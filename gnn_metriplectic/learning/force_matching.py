@@ -8,7 +8,7 @@ which is linear in the values of φ at its nodes and in ζ. A regression on the 
 lag: places and velocities hold some of the noise, and their errors, and in a dense fluid φ' may change by a smooth
 function at hardly any force, so that a small bias of the forces is a large one of φ' (Brückner, Ronceray and
 Broedersz, Phys. Rev. Lett. 125, 058103, 2020, for one particle). What was seen before the first window knows nothing
-of that noise. So the regressors at that time are instruments z (two-stage least squares):
+of that noise. So the regressors where particles were then about to go are instruments z (two-stage least squares):
 
     Σ z (Δu - x·c) = 0,    weighed by the inverse of Σ z zᵀ,
 
@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from gnn_metriplectic.geometry import neighbor_pairs
 from gnn_metriplectic.learning.transitions import seen_at, surrounded
@@ -30,12 +31,12 @@ from gnn_metriplectic.terms import MeasuredPotential
 from gnn_metriplectic.trajectory import Trajectory
 from gnn_metriplectic.trajectory.window import Window, window_of
 
-# changes of velocity that are looked at, at most
-INTERVALS = 500
-# frames over which velocities change
-LAG = 2
-# standard deviations of the prior, in k_B T: of second differences of φ from node to node, and of φ
-ROUGHNESS, SIZE = 1.0, 1e3
+# changes of velocity that are looked at, about, if there are as many frames
+INTERVALS = 1200
+# frames over which velocities change, and frames before them that tell where particles go
+LAG, PAST = 2, 7
+# standard deviations of the prior, in k_B T: of the curvature of φ in the coordinate of its nodes, and of φ
+CURVATURE, SIZE = 30.0, 1e3
 # of the estimate of the noise, which the weights need
 ROUNDS = 3
 
@@ -98,10 +99,10 @@ def measure_potential(
     Raises:
         ValueError: velocities that are not slopes, or no particle that is seen long enough with all around it.
     """
-    kinds, species = potential.kinds, len(mass)
-    size = kinds * potential.nodes + species
+    kinds, nodes, species = potential.kinds, potential.nodes, len(mass)
+    size = kinds * nodes + species
     sums = _Sums.none(size)
-    total = sum(len(t) for t in trajectories)
+    every = max(sum(len(t) for t in trajectories) // INTERVALS, 1)
     for traj in trajectories:
         window = window_of(traj.metadata, traj.dt)
         if window is None:
@@ -109,58 +110,84 @@ def measure_potential(
                 "a potential is measured where velocities are slopes of places (a film's tracks): give a network, "
                 "model.terms.potential={width: 32, depth: 2}"
             )
-        half = window.frames // 2
-        before, after = half + 3, LAG + half + 1
-        looks = min(max(round(INTERVALS * len(traj) / total), 1), max(len(traj) - before - after, 0))
-        for start in np.linspace(before, len(traj) - 1 - after, looks).astype(int).tolist():
-            rows = _rows(potential, traj, window, start, mass)
+        film = _Film(potential, traj, window, mass)
+        for start in range(film.before, len(traj) - film.after, every):
+            rows = film.rows(start)
             if rows is not None:
                 sums.add(*rows)
     if sums.count == 0:
         raise ValueError(
-            f"no particle is seen over {before + after + 1} frames with all that is within {potential.cutoff:g} of it: "
-            "tracks are too short, or the cutoff is too large for the view"
+            f"no particle is seen over {film.before + film.after + 1} frames with all that is within "
+            f"{potential.cutoff:g} of it: tracks are too short, or the cutoff is too large for the view"
         )
-    nodes = potential.nodes
-    rough = torch.zeros(size, size, dtype=torch.float64)
-    bend = torch.diff(torch.eye(nodes + 1, dtype=torch.float64), n=2, dim=0)[:, :nodes] / (ROUGHNESS * temperature)
+    prior = torch.zeros(size, size, dtype=torch.float64)
+    bend = torch.diff(torch.eye(nodes + 1, dtype=torch.float64), n=2, dim=0)[:, :nodes]
+    bend *= nodes**2 / (CURVATURE * temperature)
     for kind in range(kinds):
         part = slice(kind * nodes, (kind + 1) * nodes)
-        rough[part, part] = bend.T @ bend + torch.eye(nodes, dtype=torch.float64) / (SIZE * temperature) ** 2
-    rough[range(-species, 0), range(-species, 0)] = torch.finfo(torch.float64).eps  # of ζ nothing is known
-    potential.pass_through(sums.solve(rough)[: kinds * nodes].reshape(kinds, nodes))
+        prior[part, part] = bend.T @ bend + torch.eye(nodes, dtype=torch.float64) / (SIZE * temperature) ** 2
+    prior[range(-species, 0), range(-species, 0)] = torch.finfo(torch.float64).eps  # of ζ nothing is known
+    potential.pass_through(sums.solve(prior)[: kinds * nodes].reshape(kinds, nodes))
 
 
-def _rows(
-    potential: MeasuredPotential, traj: Trajectory, window: Window, start: int, mass: Tensor
-) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Regressors, instruments ``[R, C]`` and changes of velocity ``[R]`` from frame ``start`` on, or None of nobody."""
-    half = window.frames // 2
-    first, last = start - half - 3, start + LAG + half + 1
-    seen = seen_at(traj, range(first, last + 1))
-    active = seen & surrounded(traj, potential.cutoff, seen, (first, start, last))
-    if traj.prescribed is not None:
-        active &= ~traj.prescribed
-    if not bool(active.any()):
-        return None
-    active = active[seen]
-    species = torch.zeros(traj.num_particles, dtype=torch.long) if traj.species is None else traj.species
-    species = species[seen]
-    places = traj.positions[first : last + 1, seen].double()
-    origin = start - first
-    slopes, weights = window.change(LAG), window.response(LAG)
-    change = sum(w * places[origin - half + k, active] for k, w in enumerate(slopes))
+class _Film:
+    """Rows of the regression from a trajectory, by the frames at which its changes of velocity begin, in order.
 
-    def regressors(frame: int, back: int) -> Tensor:
-        """Forces of each node and velocities of each species, ``[A, D, C]``, with velocities from ``back`` frames."""
-        forces = potential.force_of_nodes(
-            neighbor_pairs(places[frame], traj.box, potential.cutoff, float(traj.times[first + frame])), species
-        )[active]
-        ahead = frame if back == 2 else frame + 1
-        velocity = (places[ahead, active] - places[ahead - 2, active]) / (2.0 * traj.dt)
-        drag = -velocity.unsqueeze(2) * torch.nn.functional.one_hot(species[active], len(mass)).unsqueeze(1)
-        return torch.cat([forces, drag], dim=2) / mass[species[active]].reshape(-1, 1, 1)
+    Attributes:
+        before, after: frames that a row needs on both sides of its own.
+    """
 
-    now = sum(w * regressors(origin - half + k, 1) for k, w in enumerate(weights))
-    instruments = sum(weights) * regressors(origin - half - 1, 2)
-    return now.flatten(0, 1), instruments.flatten(0, 1), change.flatten()
+    def __init__(self, potential: MeasuredPotential, traj: Trajectory, window: Window, mass: Tensor) -> None:
+        self.potential, self.traj, self.mass = potential, traj, mass
+        self.half = window.frames // 2
+        self.before, self.after = self.half + PAST, LAG + self.half + 1
+        self.change, self.response = window.change(LAG), window.response(LAG)
+        # the parabola through the frames before, and its slope, in the middle of the change
+        frames = np.arange(PAST) - PAST + 1.0
+        ahead = self.half + 1 + 0.5 * LAG
+        fit = np.linalg.pinv(np.vander(frames, 3, increasing=True))
+        self.place, self.slope = np.array([1.0, ahead, ahead**2]) @ fit, np.array([0.0, 1.0, 2.0 * ahead]) @ fit
+        self.species = torch.zeros(traj.num_particles, dtype=torch.long) if traj.species is None else traj.species
+        self._known: dict[int, Tensor] = {}
+
+    def rows(self, start: int) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Regressors, instruments ``[R, C]`` and changes of velocity ``[R]`` from frame ``start``; None of nobody."""
+        traj, first, last = self.traj, start - self.before, start + self.after
+        seen = seen_at(traj, range(first, last + 1))
+        active = seen & surrounded(traj, self.potential.cutoff, seen, (first, start, last))
+        if traj.prescribed is not None:
+            active &= ~traj.prescribed
+        if not bool(active.any()):
+            return None
+        places = traj.positions[first : last + 1].double()
+        origin = self.before
+        change = sum(w * places[origin - self.half + k, active] for k, w in enumerate(self.change))
+        now = 0.0
+        self._known = {frame: known for frame, known in self._known.items() if frame >= start - self.half}
+        for k, weight in enumerate(self.response):
+            frame = start - self.half + k
+            if frame not in self._known:
+                self._known[frame] = self._forces(traj.positions[frame].double(), seen_at(traj, [frame]), frame)
+            there = origin - self.half + k
+            velocity = (places[there + 1] - places[there - 1]) / (2.0 * traj.dt)
+            now = now + weight * self._regressors(self._known[frame], velocity, active)
+        past = places[:PAST]
+        expected = sum(w * p for w, p in zip(self.place, past, strict=True))
+        velocity = sum(w * p for w, p in zip(self.slope / traj.dt, past, strict=True))
+        forces = self._forces(expected, seen, start)
+        instruments = self.response.sum() * self._regressors(forces, velocity, active)
+        return now.flatten(0, 1), instruments.flatten(0, 1), change.flatten()
+
+    def _forces(self, places: Tensor, seen: Tensor, frame: int) -> Tensor:
+        """Forces of each node on all particles, among those that are seen, ``[N, D, C]``."""
+        pairs = neighbor_pairs(places[seen], self.traj.box, self.potential.cutoff, float(self.traj.times[frame]))
+        among = self.potential.force_of_nodes(pairs, self.species[seen])
+        forces = among.new_zeros(len(places), *among.shape[1:])
+        forces[seen] = among
+        return forces
+
+    def _regressors(self, forces: Tensor, velocity: Tensor, active: Tensor) -> Tensor:
+        """Of each node and of the friction of each species, ``[A, D, C]``."""
+        species = self.species[active]
+        drag = -velocity[active].unsqueeze(2) * functional.one_hot(species, len(self.mass)).unsqueeze(1)
+        return torch.cat([forces[active], drag], dim=2) / self.mass[species].reshape(-1, 1, 1)
