@@ -15,9 +15,9 @@ from gnn_metriplectic.terms.energy import Bound, EquationOfState, LearnedEquatio
 from gnn_metriplectic.terms.entropy import EntropyEncoder
 from gnn_metriplectic.terms.friction import Friction, FrictionTerm, LearnedFriction
 from gnn_metriplectic.terms.isothermal import HeatBath, PairFriction
+from gnn_metriplectic.terms.measured import MeasuredPotential
 from gnn_metriplectic.terms.potential import LearnedPotential, PairPotential, PotentialSum, SpringPotential
 from gnn_metriplectic.terms.strain import DeformationGradient, PairStrain, Strain, StrainTerm
-from gnn_metriplectic.terms.tabulated import MeasuredPotential
 
 __all__ = [
     "Bound",
