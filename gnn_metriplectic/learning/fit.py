@@ -29,7 +29,6 @@ from gnn_metriplectic.learning.structure import BINS, match_structure
 from gnn_metriplectic.learning.survey import measure_scales
 from gnn_metriplectic.learning.transitions import TransitionDataset
 from gnn_metriplectic.models import ParticleModel
-from gnn_metriplectic.terms import MeasuredPotential
 from gnn_metriplectic.trajectory import Trajectory
 from gnn_metriplectic.trajectory.checks import check_count, check_positive
 
@@ -254,7 +253,8 @@ def fit(
         except TypeError as error:
             raise ValueError(f"settings of the terms do not fit: {error}") from None
     mean_temperature = float(np.mean(dataset.temperatures))
-    if isinstance(module.model.potential, MeasuredPotential) and start_from is None and ckpt_path is None:
+    measured = "nodes" in (networks.get("potential") or {})
+    if measured and start_from is None and ckpt_path is None:
         masses = module.model.log_mass.detach().double().exp()
         measure_potential(module.model.potential, train, mass=masses, temperature=mean_temperature)
     if start_from is not None:
