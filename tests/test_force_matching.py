@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import mismatch
+from helpers import SILENT
 
 import gnn_metriplectic as gm
 from gnn_metriplectic.learning.force_matching import measure_potential
@@ -127,6 +128,20 @@ def test_the_forces_of_a_liquid_are_found_from_tracks_with_errors():
         for moment in (0, 3):  # the far ones count in the second
             weight = distance**moment
             assert float((weight * slope).sum() / (weight * true).sum()) == pytest.approx(1.0, abs=0.15), (a, b)
+
+
+def test_a_training_keeps_what_was_measured(tmp_path):
+    traj = liquid(frames=100, count=30)
+    small = {"potential": {"nodes": 8}, "friction": {"width": 8}, "encoder": {"width": 8, "hops": 1}}
+    options = {"steps": 4, "steps_per_epoch": 2, "batch_size": 2, "trainer": SILENT, "out": tmp_path}
+    options |= {"cutoff": CUTOFF, "lag": 2, "solvent": "inertial", "terms": small}
+    found = gm.fit(traj[:80], validation=traj[80:], **options).potential
+    expected = MeasuredPotential(CUTOFF, nodes=8, species=2).double()
+    kinetic = float((traj[:80].velocities ** 2).mean())
+    measure_potential(expected, [traj[:80]], mass=torch.ones(2).double(), temperature=kinetic)
+    values = expected.spline.value
+    assert mismatch(found.spline.value.double(), values) < 1e-2
+    assert values.abs().max() > 1.0
 
 
 def test_velocities_that_are_no_slopes_are_refused():
