@@ -253,10 +253,6 @@ def fit(
         except TypeError as error:
             raise ValueError(f"settings of the terms do not fit: {error}") from None
     mean_temperature = float(np.mean(dataset.temperatures))
-    measured = "nodes" in (networks.get("potential") or {})
-    if measured and start_from is None and ckpt_path is None:
-        masses = module.model.log_mass.detach().double().exp()
-        measure_potential(module.model.potential, train, mass=masses, temperature=mean_temperature)
     if start_from is not None:
         module.load_state_dict(read_checkpoint(start_from)["state_dict"])
     with tempfile.TemporaryDirectory() as scratch:
@@ -275,6 +271,12 @@ def fit(
             )
             if run.world_size > 1 and out is None:
                 raise ValueError(f"{run.world_size} processes train together: give the folder that they share, out=...")
+            progress = run.is_global_zero and (trainer or {}).get("enable_progress_bar", True)
+            if "nodes" in (networks.get("potential") or {}) and start_from is None and ckpt_path is None:
+                masses = module.model.log_mass.detach().double().exp()
+                measure_potential(
+                    module.model.potential, train, mass=masses, temperature=mean_temperature, progress=progress
+                )
             handler = signal.getsignal(signal.SIGINT)
             try:
                 run.fit(module, data, ckpt_path=resume)
@@ -294,7 +296,7 @@ def fit(
                         train,
                         temperature=mean_temperature,
                         seed=seed,
-                        progress=(trainer or {}).get("enable_progress_bar", True),
+                        progress=progress,
                     )
             finally:
                 run.strategy.barrier()

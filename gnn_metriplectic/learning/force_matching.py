@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from rich.progress import track
 from torch import Tensor
 from torch.nn import functional
 
@@ -86,7 +87,12 @@ class _Sums:
 
 @torch.no_grad()
 def measure_potential(
-    potential: MeasuredPotential, trajectories: Sequence[Trajectory], *, mass: Tensor, temperature: float
+    potential: MeasuredPotential,
+    trajectories: Sequence[Trajectory],
+    *,
+    mass: Tensor,
+    temperature: float,
+    progress: bool = False,
 ) -> None:
     """Give a potential the values at its nodes that the forces of the trajectories have.
 
@@ -95,6 +101,7 @@ def measure_potential(
         trajectories: of particles whose velocities are slopes of their places.
         mass: of each species, ``[S]``.
         temperature: k_B T, of which the prior has its scale.
+        progress: whether to show a bar.
 
     Raises:
         ValueError: velocities that are not slopes, or no particle that is seen long enough with all around it.
@@ -103,7 +110,7 @@ def measure_potential(
     size = kinds * nodes + species
     sums = _Sums.none(size)
     every = max(sum(len(t) for t in trajectories) // INTERVALS, 1)
-    for traj in trajectories:
+    for number, traj in enumerate(trajectories):
         window = window_of(traj.metadata, traj.dt)
         if window is None:
             raise ValueError(
@@ -111,7 +118,9 @@ def measure_potential(
                 "model.terms.potential={width: 32, depth: 2}"
             )
         film = _Film(potential, traj, window, mass)
-        for start in range(film.before, len(traj) - film.after, every):
+        starts = range(film.before, len(traj) - film.after, every)
+        what = f"forces, trajectory {number + 1} of {len(trajectories)}"
+        for start in track(starts, description=what, disable=not progress):
             rows = film.rows(start)
             if rows is not None:
                 sums.add(*rows)
