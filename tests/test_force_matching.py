@@ -151,6 +151,12 @@ def test_velocities_that_are_no_slopes_are_refused():
         measure_potential(potential, [traj], mass=torch.ones(2).double(), temperature=1.0)
 
 
+def test_displacements_do_not_tell_accelerations():
+    traj = liquid(frames=20, count=4)
+    with pytest.raises(ValueError, match="overdamped frames do not show"):
+        gm.fit(traj, cutoff=CUTOFF, solvent="overdamped", terms={"potential": {"nodes": 8}}, steps=1, steps_per_epoch=1)
+
+
 def test_tracks_that_are_too_short_are_refused():
     traj = liquid(frames=12, count=4)
     potential = MeasuredPotential(CUTOFF, nodes=12, species=2).double()

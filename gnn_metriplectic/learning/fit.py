@@ -209,6 +209,12 @@ def fit(
             f"structure={structure} is of fluids of one species, without a solvent or prescribed particles: take "
             "structure=learned"
         )
+    measured = "nodes" in (networks.get("potential") or {})
+    if measured and solvent == "overdamped":
+        raise ValueError(
+            "a potential is measured by accelerations, which overdamped frames do not show: give a network, "
+            "model.terms.potential={width: 32, depth: 2}"
+        )
     settings = {
         "kind": kind,
         "dimension": train[0].dimension,
@@ -272,7 +278,7 @@ def fit(
             if run.world_size > 1 and out is None:
                 raise ValueError(f"{run.world_size} processes train together: give the folder that they share, out=...")
             progress = run.is_global_zero and (trainer or {}).get("enable_progress_bar", True)
-            if "nodes" in (networks.get("potential") or {}) and start_from is None and ckpt_path is None:
+            if measured and start_from is None and ckpt_path is None:
                 masses = module.model.log_mass.detach().double().exp()
                 measure_potential(
                     module.model.potential, train, mass=masses, temperature=mean_temperature, progress=progress
