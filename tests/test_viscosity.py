@@ -54,5 +54,7 @@ def test_a_viscosity_is_found_from_the_decay_of_currents():
         transverse_viscosity([run[:4] for run in runs], begin=0.2)
     with pytest.raises(ValueError, match="before 90"):
         transverse_viscosity(runs, begin=90.0)
+    with pytest.raises(ValueError, match="have to be alike"):
+        transverse_viscosity([runs[0], runs[1][:100]], begin=0.2)
     with pytest.raises(ValueError, match="a cube at rest"):
         transverse_viscosity([replace(runs[0], box=gm.Box.free(3))], begin=0.2)

@@ -149,16 +149,22 @@ def transverse_viscosity(runs: Sequence[Trajectory], *, begin: float, least: flo
     depends on k a little, so compare systems in equal boxes.
 
     Args:
-        runs: in equal cubic boxes, of particles of one mass.
+        runs: of one length, in equal cubic boxes, of particles of one mass.
         begin: in units of time.
         least: of C over C(0).
 
+    Returns:
+        η and its error, in units of mass over length and time (in two dimensions, over time).
+
     Raises:
-        ValueError: a box that is no cube, or a C that does not fall to ``least``, or sooner than at ``begin``.
+        ValueError: a box that is no cube, runs that are not alike, or a C that does not fall to ``least``, or sooner
+            than at ``begin``.
     """
     box = runs[0].box
     if box.is_free or box.shear_rate or len(set(box.lengths)) != 1:
         raise ValueError(f"the box is {box}; waves of momentum are those of a cube at rest")
+    if len({(len(run), run.num_particles, tuple(run.box.lengths), run.dt) for run in runs}) > 1:
+        raise ValueError("the runs differ in length, particles, box or spacing of frames; they have to be alike")
     density = float(runs[0].masses.double().sum()) / box.volume
     found = []
     for edges in range(1, runs[0].dimension + 1):

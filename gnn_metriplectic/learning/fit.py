@@ -278,7 +278,7 @@ def fit(
             if run.world_size > 1 and out is None:
                 raise ValueError(f"{run.world_size} processes train together: give the folder that they share, out=...")
             progress = run.is_global_zero and (trainer or {}).get("enable_progress_bar", True)
-            if measured and start_from is None and ckpt_path is None:
+            if measured and start_from is None and resume is None:
                 masses = module.model.log_mass.detach().double().exp()
                 measure_potential(
                     module.model.potential, train, mass=masses, temperature=mean_temperature, progress=progress

@@ -29,7 +29,7 @@ class MeasuredPotential(PairPotential):
         self.spline = CubicSpline((0.0, 1.0), *smooth_nodes(torch.zeros(nodes, self.kinds)))
 
     def pass_through(self, values: Tensor) -> None:
-        """Take the ``values [K, nodes]``, of kinds (0, 0), (1, 0), (1, 1), (2, 0), ... of species."""
+        """Take the ``values [K, nodes]``, energies, of kinds (0, 0), (1, 0), (1, 1), (2, 0), ... of species."""
         self.spline.load_state_dict(dict(zip(("value", "slope"), smooth_nodes(values.T), strict=True)))
 
     def forward(self, pairs: Pairs, species: Tensor | None = None) -> tuple[Tensor, Tensor]:
