@@ -12,7 +12,7 @@ from helpers import SILENT
 
 import gnn_metriplectic as gm
 from gnn_metriplectic.learning.force_matching import measure_potential
-from gnn_metriplectic.terms import MeasuredPotential
+from gnn_metriplectic.terms import MeasuredPotential, SolventBath
 from gnn_metriplectic.trajectory.window import Window
 
 CUTOFF, SPACING, ERROR = 2.5, 0.02, 0.003
@@ -115,9 +115,10 @@ def liquid(frames: int = 2500, count: int = 96, seed: int = 0) -> gm.Trajectory:
     )
 
 
-def test_the_forces_of_a_liquid_are_found_from_tracks_with_errors():
+def test_forces_and_friction_of_a_liquid_are_found_from_tracks_with_errors():
     potential = MeasuredPotential(CUTOFF, nodes=12, species=2).double()
-    measure_potential(potential, [liquid()], mass=torch.ones(2).double(), temperature=1.0)
+    friction = measure_potential(potential, [liquid()], mass=torch.ones(2).double(), temperature=1.0)
+    assert friction.tolist() == pytest.approx([FRICTION, FRICTION], rel=0.06)  # 1.5 % of three seeds
     distance = torch.linspace(0.9, 1.6, 12, dtype=torch.float64)
     ends = torch.arange(24).view(2, -1)
     along = distance.unsqueeze(1) * torch.tensor([[1.0, 0.0]]).double()
@@ -135,12 +136,13 @@ def test_a_training_keeps_what_was_measured(tmp_path):
     small = {"potential": {"nodes": 8}, "friction": {"width": 8}, "encoder": {"width": 8, "hops": 1}}
     options = {"steps": 4, "steps_per_epoch": 2, "batch_size": 2, "trainer": SILENT, "out": tmp_path}
     options |= {"cutoff": CUTOFF, "lag": 2, "solvent": "inertial", "terms": small}
-    found = gm.fit(traj[:80], validation=traj[80:], **options).potential
+    found = gm.fit(traj[:80], validation=traj[80:], **options)
     expected = MeasuredPotential(CUTOFF, nodes=8, species=2).double()
     kinetic = float((traj[:80].velocities ** 2).mean())
-    measure_potential(expected, [traj[:80]], mass=torch.ones(2).double(), temperature=kinetic)
+    friction = measure_potential(expected, [traj[:80]], mass=torch.ones(2).double(), temperature=kinetic)
+    assert mismatch(found.bath.log_friction.double().exp(), friction) < 1e-2
     values = expected.spline.value
-    assert mismatch(found.spline.value.double(), values) < 1e-2
+    assert mismatch(found.potential.spline.value.double(), values) < 1e-2
     assert values.abs().max() > 1.0
 
 
@@ -149,6 +151,30 @@ def test_velocities_that_are_no_slopes_are_refused():
     potential = MeasuredPotential(CUTOFF, nodes=12, species=2).double()
     with pytest.raises(ValueError, match="velocities are slopes"):
         measure_potential(potential, [traj], mass=torch.ones(2).double(), temperature=1.0)
+
+
+def test_a_species_whose_motion_is_prescribed_keeps_its_guess(tmp_path):
+    traj = liquid(frames=60, count=30)
+    traj = replace(traj, species=traj.species + (torch.arange(30) >= 28) * (2 - traj.species))
+    traj = replace(traj, prescribed=traj.species == 2)
+    friction = measure_potential(
+        MeasuredPotential(CUTOFF, nodes=8, species=3).double(), [traj], mass=torch.ones(3).double(), temperature=1.0
+    )
+    assert friction[2] == 0.0
+    assert (friction[:2] > 0.0).all()
+    bath = SolventBath(friction=[4.0] * 3, exchange=1.0, temperature=1.0)
+    bath.take_friction(friction)
+    assert bath.friction(3, torch.arange(3)).tolist() == pytest.approx([*friction[:2].tolist(), 4.0])
+
+
+def test_a_friction_that_drives_is_refused():
+    traj = liquid(frames=60, count=40)
+    places = traj.positions[0] + traj.velocities[0] * torch.expm1(traj.times.reshape(-1, 1, 1))
+    traj = replace(traj, positions=places, velocities=torch.from_numpy(WINDOW.slopes(places.numpy())))
+    with pytest.raises(ValueError, match="friction of species is .*cannot be negative"):
+        measure_potential(
+            MeasuredPotential(CUTOFF, nodes=8, species=2).double(), [traj], mass=torch.ones(2).double(), temperature=1.0
+        )
 
 
 def test_displacements_do_not_tell_accelerations():

@@ -117,8 +117,8 @@ def test_the_transcript_of_the_readme_runs(tmp_path):
     gas = gas_system(particles=200, length=200.0 ** (1 / 3) / 500.0 ** (1 / 3), equilibration=40)
     gas.generate(tmp_path / "gas.h5", scenario="self_diffusion", temperature=1.0, frames=100, seed=1)
     out = tmp_path / "outputs" / "demo"
-    options = {"steps": 150, "steps_per_epoch": 50, "temperature": "equilibrium", "trainer": SILENT}
-    gm.fit(gm.read_trajectory(tmp_path / "gas.h5"), cutoff=0.2, lag=8, out=out, **options)
+    options = {"steps": 300, "steps_per_epoch": 50, "temperature": "equilibrium", "trainer": SILENT}
+    gm.fit(gm.read_trajectory(tmp_path / "gas.h5"), cutoff=0.2, lag=4, out=out, **options)
     (block,) = re.findall(r"```console\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}

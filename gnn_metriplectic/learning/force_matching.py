@@ -93,8 +93,8 @@ def measure_potential(
     mass: Tensor,
     temperature: float,
     progress: bool = False,
-) -> None:
-    """Give a potential the values at its nodes that the forces of the trajectories have.
+) -> Tensor:
+    """Give a potential the values at its nodes that the forces of the trajectories have, and find the friction.
 
     Args:
         potential: of a fluid; its values are replaced.
@@ -103,8 +103,12 @@ def measure_potential(
         temperature: k_B T, of which the prior has its scale.
         progress: whether to show a bar.
 
+    Returns:
+        ζ of each species, force over velocity, ``[S]``; 0 of one whose motion is never told (a prescribed one).
+
     Raises:
-        ValueError: velocities that are not slopes, or no particle that is seen long enough with all around it.
+        ValueError: velocities that are not slopes, no particle that is seen long enough with all around it, or a
+            friction that is negative.
     """
     kinds, nodes, species = potential.kinds, potential.nodes, len(mass)
     size = kinds * nodes + species
@@ -136,7 +140,16 @@ def measure_potential(
         part = slice(kind * nodes, (kind + 1) * nodes)
         prior[part, part] = bend.T @ bend + torch.eye(nodes, dtype=torch.float64) / (SIZE * temperature) ** 2
     prior[range(-species, 0), range(-species, 0)] = torch.finfo(torch.float64).eps  # of ζ nothing is known
-    potential.pass_through(sums.solve(prior)[: kinds * nodes].reshape(kinds, nodes))
+    found = sums.solve(prior)
+    friction = found[-species:]
+    if bool((friction < 0.0).any()):
+        raise ValueError(
+            f"measured friction of species is {[round(float(x), 3) for x in friction]}, and it cannot be negative: "
+            "tracks are too few or too uncertain; give more frames, or let the likelihood find forces and friction, "
+            "model.terms.potential={width: 32, depth: 2}"
+        )
+    potential.pass_through(found[: kinds * nodes].reshape(kinds, nodes))
+    return friction
 
 
 class _Film:

@@ -43,6 +43,11 @@ class SolventBath(nn.Module):
         self.log_exchange = nn.Parameter(torch.atleast_1d(logs["exchange"]), requires_grad=learned)
         self.log_temperature = nn.Parameter(logs["temperature"], requires_grad=learned and not overdamped)
 
+    @torch.no_grad()
+    def take_friction(self, values: Tensor) -> None:
+        """Take measured ``values [S]`` for ζ of species, but for those where they are 0, of which nothing was seen."""
+        self.log_friction.copy_(torch.where(values > 0.0, values.log(), self.log_friction))
+
     @property
     def temperature(self) -> Tensor:
         """k_B T_s, 0-dim."""
