@@ -171,7 +171,7 @@ def test_a_friction_that_drives_is_refused():
     traj = liquid(frames=60, count=40)
     places = traj.positions[0] + traj.velocities[0] * torch.expm1(traj.times.reshape(-1, 1, 1))
     traj = replace(traj, positions=places, velocities=torch.from_numpy(WINDOW.slopes(places.numpy())))
-    with pytest.raises(ValueError, match="friction of species is .*cannot be negative"):
+    with pytest.raises(ValueError, match="it cannot be negative"):
         measure_potential(
             MeasuredPotential(CUTOFF, nodes=8, species=2).double(), [traj], mass=torch.ones(2).double(), temperature=1.0
         )
