@@ -73,8 +73,11 @@ def test_forces_are_linear_in_the_values_of_the_nodes(species):
     assert mismatch(potential.force_of_nodes(pairs, kinds) @ values, expected) < 1e-12
 
 
-def liquid(frames: int = 2500, count: int = 96, seed: int = 0) -> gm.Trajectory:
-    """Repulsive dipoles of two sizes in a solvent, k_B T = 1, their places seen with errors: u = d_i d_j / r³."""
+def liquid(frames: int = 1800, count: int = 96, seed: int = 0, stirred: int = 0) -> gm.Trajectory:
+    """Repulsive dipoles of two sizes in a solvent, k_B T = 1, their places seen with errors: u = d_i d_j / r³.
+
+    The first ``stirred`` are prescribed to swing by 1, once in two units of time.
+    """
     generator = torch.Generator().manual_seed(seed)
     length, steps = 10.0, 4
     dt = SPACING / steps
@@ -84,6 +87,7 @@ def liquid(frames: int = 2500, count: int = 96, seed: int = 0) -> gm.Trajectory:
     kinds = torch.arange(count) % 2
     strength = 3.0 * DIPOLES[kinds].unsqueeze(1) * DIPOLES[kinds]
     keep = np.exp(-FRICTION * dt)
+    swinging, middle = slice(stirred), pos[:stirred, 0].clone()
 
     def forces() -> torch.Tensor:
         step = pos.unsqueeze(1) - pos
@@ -101,6 +105,8 @@ def liquid(frames: int = 2500, count: int = 96, seed: int = 0) -> gm.Trajectory:
         pos = pos + 0.5 * dt * vel
         vel = keep * vel + (1.0 - keep**2) ** 0.5 * torch.randn(count, 2, generator=generator, dtype=torch.float64)
         pos = pos + 0.5 * dt * vel
+        pos[swinging, 0] = middle + np.sin(np.pi * dt * number)
+        vel[swinging] = 0.0
         force = forces()
         vel = vel + 0.5 * dt * force
     seen += ERROR * torch.randn(seen.shape, generator=generator, dtype=torch.float64)
@@ -111,14 +117,16 @@ def liquid(frames: int = 2500, count: int = 96, seed: int = 0) -> gm.Trajectory:
         dt=SPACING,
         mass=1.0,
         species=kinds,
+        prescribed=torch.arange(count) < stirred if stirred else None,
         metadata={"localisation": {"position": ERROR, "window": 5, "order": 3}},
     )
 
 
 def test_forces_and_friction_of_a_liquid_are_found_from_tracks_with_errors():
     potential = MeasuredPotential(CUTOFF, nodes=12, species=2).double()
-    friction = measure_potential(potential, [liquid()], mass=torch.ones(2).double(), temperature=1.0)
-    assert friction.tolist() == pytest.approx([FRICTION, FRICTION], rel=0.06)  # 1.5 % of three seeds
+    found = measure_potential(potential, [liquid()], mass=torch.ones(2).double(), temperature=1.0)
+    assert found.friction.tolist() == pytest.approx([FRICTION, FRICTION], rel=0.06)
+    assert found.temperature == pytest.approx(1.0, abs=0.06)
     distance = torch.linspace(0.9, 1.6, 12, dtype=torch.float64)
     ends = torch.arange(24).view(2, -1)
     along = distance.unsqueeze(1) * torch.tensor([[1.0, 0.0]]).double()
@@ -131,6 +139,14 @@ def test_forces_and_friction_of_a_liquid_are_found_from_tracks_with_errors():
             assert float((weight * slope).sum() / (weight * true).sum()) == pytest.approx(1.0, abs=0.15), (a, b)
 
 
+def test_the_temperature_of_the_liquid_is_told_in_what_is_stirred():
+    traj = liquid(frames=1500, stirred=10)
+    potential = MeasuredPotential(CUTOFF, nodes=12, species=2).double()
+    found = measure_potential(potential, [traj], mass=torch.ones(2).double(), temperature=1.0)
+    assert found.temperature == pytest.approx(1.0, abs=0.12)
+    assert float((traj.velocities[:, 10:] ** 2).mean()) > 1.5, "the particles are warmer"
+
+
 def test_a_training_keeps_what_was_measured(tmp_path):
     traj = liquid(frames=100, count=30)
     small = {"potential": {"nodes": 8}, "friction": {"width": 8}, "encoder": {"width": 8, "hops": 1}}
@@ -139,8 +155,9 @@ def test_a_training_keeps_what_was_measured(tmp_path):
     found = gm.fit(traj[:80], validation=traj[80:], **options)
     expected = MeasuredPotential(CUTOFF, nodes=8, species=2).double()
     kinetic = float((traj[:80].velocities ** 2).mean())
-    friction = measure_potential(expected, [traj[:80]], mass=torch.ones(2).double(), temperature=kinetic)
-    assert mismatch(found.bath.log_friction.double().exp(), friction) < 1e-2
+    surroundings = measure_potential(expected, [traj[:80]], mass=torch.ones(2).double(), temperature=kinetic)
+    assert mismatch(found.bath.log_friction.double().exp(), surroundings.friction) < 1e-2
+    assert float(found.bath.temperature) == pytest.approx(surroundings.temperature, rel=1e-3)
     values = expected.spline.value
     assert mismatch(found.potential.spline.value.double(), values) < 1e-2
     assert values.abs().max() > 1.0
@@ -157,21 +174,21 @@ def test_a_species_whose_motion_is_prescribed_keeps_its_guess(tmp_path):
     traj = liquid(frames=60, count=30)
     traj = replace(traj, species=traj.species + (torch.arange(30) >= 28) * (2 - traj.species))
     traj = replace(traj, prescribed=traj.species == 2)
-    friction = measure_potential(
+    found = measure_potential(
         MeasuredPotential(CUTOFF, nodes=8, species=3).double(), [traj], mass=torch.ones(3).double(), temperature=1.0
     )
-    assert friction[2] == 0.0
-    assert (friction[:2] > 0.0).all()
+    assert found.friction[2] == 0.0
+    assert (found.friction[:2] > 0.0).all()
     bath = SolventBath(friction=[4.0] * 3, exchange=1.0, temperature=1.0)
-    bath.take_friction(friction)
-    assert bath.friction(3, torch.arange(3)).tolist() == pytest.approx([*friction[:2].tolist(), 4.0])
+    bath.take(found.friction, found.temperature)
+    assert bath.friction(3, torch.arange(3)).tolist() == pytest.approx([*found.friction[:2].tolist(), 4.0])
 
 
 def test_a_friction_that_drives_is_refused():
     traj = liquid(frames=60, count=40)
     places = traj.positions[0] + traj.velocities[0] * torch.expm1(traj.times.reshape(-1, 1, 1))
     traj = replace(traj, positions=places, velocities=torch.from_numpy(WINDOW.slopes(places.numpy())))
-    with pytest.raises(ValueError, match="it cannot be negative"):
+    with pytest.raises(ValueError, match="neither can be negative"):
         measure_potential(
             MeasuredPotential(CUTOFF, nodes=8, species=2).double(), [traj], mass=torch.ones(2).double(), temperature=1.0
         )

@@ -280,11 +280,11 @@ def fit(
             progress = run.is_global_zero and (trainer or {}).get("enable_progress_bar", True)
             if measured and start_from is None and resume is None:
                 masses = module.model.log_mass.detach().double().exp()
-                friction = measure_potential(
+                liquid = measure_potential(
                     module.model.potential, train, mass=masses, temperature=mean_temperature, progress=progress
                 )
                 if module.model.bath is not None:
-                    module.model.bath.take_friction(friction)
+                    module.model.bath.take(liquid.friction, liquid.temperature)
             handler = signal.getsignal(signal.SIGINT)
             try:
                 run.fit(module, data, ckpt_path=resume)

@@ -1,4 +1,4 @@
-"""Pair potentials measured before the training, where velocities were seen through a window.
+"""Pair potentials and the liquid measured before the training, where velocities were seen through a window.
 
 The velocity of a track is a slope over some frames, and changes over a lag by
 
@@ -12,7 +12,13 @@ of that noise. So the regressors where particles were then about to go are instr
 
     Σ z (Δu - x·c) = 0,    weighed by the inverse of Σ z zᵀ,
 
-with a prior for a φ that is smooth on its nodes, which decides where there are no data.
+with a prior for a φ that is smooth on its nodes, which decides where there are no data. Where nothing changes on the
+average the liquid takes by friction what forces work and its noise gives,
+
+    Σ_i ζ_i <v_i²> = Σ_i <f_i·v_i> + Σ_i D ζ_i k_B T_s / m_i,
+
+which tells k_B T_s whatever stirs the particles. (So does the size of the noise, but what the errors of places and
+of forces add to it, or take off, is not known well enough.)
 """
 
 from __future__ import annotations
@@ -30,7 +36,7 @@ from gnn_metriplectic.geometry import neighbor_pairs
 from gnn_metriplectic.learning.transitions import seen_at, surrounded
 from gnn_metriplectic.terms import MeasuredPotential
 from gnn_metriplectic.trajectory import Trajectory
-from gnn_metriplectic.trajectory.window import Window, window_of
+from gnn_metriplectic.trajectory.window import Sight, Window, window_of
 
 # changes of velocity that are looked at, about, if there are as many frames
 INTERVALS = 1200
@@ -40,6 +46,19 @@ LAG, PAST = 2, 7
 CURVATURE, SIZE = 30.0, 1e3
 # of the estimate of the noise, which the weights need
 ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Liquid:
+    """What particles move in.
+
+    Attributes:
+        friction: ζ of each species, force over velocity, ``[S]``; 0 of one whose motion is imposed.
+        temperature: k_B T_s, in units of energy.
+    """
+
+    friction: Tensor
+    temperature: float
 
 
 @dataclass
@@ -85,6 +104,42 @@ class _Sums:
         return found
 
 
+@dataclass
+class _Power:
+    """Σ over particles and frames, for `_Power.temperature`.
+
+    Attributes:
+        work: of f·v of each node, ``[C]``.
+        count, squared, unseen: of each species, the number, v² without its error, and that times m(0), ``[S]``.
+    """
+
+    work: Tensor
+    count: Tensor
+    squared: Tensor
+    unseen: Tensor
+
+    @classmethod
+    def none(cls, nodes: int, species: int) -> _Power:
+        """Of nobody."""
+        return cls(*(torch.zeros(size, dtype=torch.float64) for size in (nodes, species, species, species)))
+
+    def add(self, forces: Tensor, velocity: Tensor, kinds: Tensor, sight: Sight) -> None:
+        """Count particles of species ``kinds`` ``[A]`` with ``forces`` ``[A, D, C]`` of nodes, and ``velocity``."""
+        self.work += torch.einsum("adc,ad->c", forces, velocity)
+        squared = (velocity**2 - sight.error).sum(dim=1)
+        for total, values in (
+            (self.count, torch.ones_like(squared)),
+            (self.squared, squared),
+            (self.unseen, sight.memory * squared),
+        ):
+            total.index_add_(0, kinds, values)
+
+    def temperature(self, values: Tensor, friction: Tensor, mass: Tensor, dimension: int) -> float:
+        """k_B T_s, where nodes have ``values`` ``[C]``."""
+        taken = friction @ (self.squared + friction / mass * self.unseen)
+        return float((taken - self.work @ values) / (dimension * (friction / mass) @ self.count))
+
+
 @torch.no_grad()
 def measure_potential(
     potential: MeasuredPotential,
@@ -93,8 +148,8 @@ def measure_potential(
     mass: Tensor,
     temperature: float,
     progress: bool = False,
-) -> Tensor:
-    """Give a potential the values at its nodes that the forces of the trajectories have, and find the friction.
+) -> Liquid:
+    """Give a potential the values at its nodes that the forces of the trajectories have, and find their liquid.
 
     Args:
         potential: of a fluid; its values are replaced.
@@ -103,16 +158,13 @@ def measure_potential(
         temperature: k_B T, of which the prior has its scale.
         progress: whether to show a bar.
 
-    Returns:
-        ζ of each species, force over velocity, ``[S]``; 0 of one whose motion is never told (a prescribed one).
-
     Raises:
         ValueError: velocities that are not slopes, no particle that is seen long enough with all around it, or a
-            friction that is negative.
+            friction or temperature that cannot be.
     """
     kinds, nodes, species = potential.kinds, potential.nodes, len(mass)
     size = kinds * nodes + species
-    sums = _Sums.none(size)
+    sums, power = _Sums.none(size), _Power.none(kinds * nodes, species)
     every = max(sum(len(t) for t in trajectories) // INTERVALS, 1)
     for number, traj in enumerate(trajectories):
         window = window_of(traj.metadata, traj.dt)
@@ -125,9 +177,10 @@ def measure_potential(
         starts = range(film.before, len(traj) - film.after, every)
         what = f"forces, trajectory {number + 1} of {len(trajectories)}"
         for start in track(starts, description=what, disable=not progress):
-            rows = film.rows(start)
-            if rows is not None:
-                sums.add(*rows)
+            seen, known = film.there(start)
+            if bool(known.any()):
+                sums.add(*film.rows(start, seen, known))
+                power.add(*film.motion(start, known))
     if sums.count == 0:
         raise ValueError(
             f"no particle is seen over {film.before + film.after + 1} frames with all that is within "
@@ -141,15 +194,16 @@ def measure_potential(
         prior[part, part] = bend.T @ bend + torch.eye(nodes, dtype=torch.float64) / (SIZE * temperature) ** 2
     prior[range(-species, 0), range(-species, 0)] = torch.finfo(torch.float64).eps  # of ζ nothing is known
     found = sums.solve(prior)
-    friction = found[-species:]
-    if bool((friction < 0.0).any()):
+    values, friction = found[:-species], found[-species:]
+    warmth = power.temperature(values, friction, mass, trajectories[0].dimension)
+    if bool((friction < 0.0).any()) or not warmth > 0.0:
         raise ValueError(
-            f"measured friction of species is {[round(float(x), 3) for x in friction]}, and it cannot be negative: "
-            "tracks are too few or too uncertain; give more frames, or let the likelihood find forces and friction, "
-            "model.terms.potential={width: 32, depth: 2}"
+            f"the liquid is measured to have friction {[round(float(x), 3) for x in friction]} of the species and a "
+            f"k_B T of {warmth:.3g}, and neither can be negative: tracks are too few or too uncertain; give more "
+            "frames, or let the likelihood find forces and liquid, model.terms.potential={width: 32, depth: 2}"
         )
-    potential.pass_through(found[: kinds * nodes].reshape(kinds, nodes))
-    return friction
+    potential.pass_through(values.reshape(kinds, nodes))
+    return Liquid(friction, warmth)
 
 
 class _Film:
@@ -164,41 +218,47 @@ class _Film:
         self.half = window.frames // 2
         self.before, self.after = self.half + PAST, LAG + self.half + 1
         self.change, self.response = window.change(LAG), window.response(LAG)
+        self.sight = window.sight(LAG, traj.metadata["localisation"]["position"])
         # the parabola through the frames before, and its slope, in the middle of the change
         frames = np.arange(PAST) - PAST + 1.0
         ahead = self.half + 1 + 0.5 * LAG
         fit = np.linalg.pinv(np.vander(frames, 3, increasing=True))
         self.place, self.slope = np.array([1.0, ahead, ahead**2]) @ fit, np.array([0.0, 1.0, 2.0 * ahead]) @ fit
         self.species = torch.zeros(traj.num_particles, dtype=torch.long) if traj.species is None else traj.species
-        self._known: dict[int, Tensor] = {}
+        self._kept: dict[int, Tensor] = {}
 
-    def rows(self, start: int) -> tuple[Tensor, Tensor, Tensor] | None:
-        """Regressors, instruments ``[R, C]`` and changes of velocity ``[R]`` from frame ``start``; None of nobody."""
-        traj, first, last = self.traj, start - self.before, start + self.after
-        seen = seen_at(traj, range(first, last + 1))
-        active = seen & surrounded(traj, self.potential.cutoff, seen, (first, start, last))
-        if traj.prescribed is not None:
-            active &= ~traj.prescribed
-        if not bool(active.any()):
-            return None
-        places = traj.positions[first : last + 1].double()
+    def there(self, start: int) -> tuple[Tensor, Tensor]:
+        """Who is seen all the time that a row from frame ``start`` needs, and of whom all forces are known, ``[N]``."""
+        first, last = start - self.before, start + self.after
+        seen = seen_at(self.traj, range(first, last + 1))
+        known = seen & surrounded(self.traj, self.potential.cutoff, seen, (first, start, last))
+        return seen, known if self.traj.prescribed is None else known & ~self.traj.prescribed
+
+    def rows(self, start: int, seen: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Regressors, instruments ``[R, C]`` and changes of velocity ``[R]`` of the ``known`` from frame ``start``."""
+        traj = self.traj
+        places = traj.positions[start - self.before : start + self.after + 1].double()
         origin = self.before
-        change = sum(w * places[origin - self.half + k, active] for k, w in enumerate(self.change))
+        change = sum(w * places[origin - self.half + k, known] for k, w in enumerate(self.change))
         now = 0.0
-        self._known = {frame: known for frame, known in self._known.items() if frame >= start - self.half}
+        self._kept = {frame: forces for frame, forces in self._kept.items() if frame >= start - self.half}
         for k, weight in enumerate(self.response):
             frame = start - self.half + k
-            if frame not in self._known:
-                self._known[frame] = self._forces(traj.positions[frame].double(), seen_at(traj, [frame]), frame)
+            if frame not in self._kept:
+                self._kept[frame] = self._forces(traj.positions[frame].double(), seen_at(traj, [frame]), frame)
             there = origin - self.half + k
             velocity = (places[there + 1] - places[there - 1]) / (2.0 * traj.dt)
-            now = now + weight * self._regressors(self._known[frame], velocity, active)
+            now = now + weight * self._regressors(self._kept[frame], velocity, known)
         past = places[:PAST]
         expected = sum(w * p for w, p in zip(self.place, past, strict=True))
         velocity = sum(w * p for w, p in zip(self.slope / traj.dt, past, strict=True))
         forces = self._forces(expected, seen, start)
-        instruments = self.response.sum() * self._regressors(forces, velocity, active)
+        instruments = self.response.sum() * self._regressors(forces, velocity, known)
         return now.flatten(0, 1), instruments.flatten(0, 1), change.flatten()
+
+    def motion(self, start: int, known: Tensor) -> tuple[Tensor, Tensor, Tensor, Sight]:
+        """Forces of nodes on the ``known``, their velocities and species, and sight, after `rows` at this frame."""
+        return self._kept[start][known], self.traj.velocities[start, known].double(), self.species[known], self.sight
 
     def _forces(self, places: Tensor, seen: Tensor, frame: int) -> Tensor:
         """Forces of each node on all particles, among those that are seen, ``[N, D, C]``."""
@@ -208,8 +268,8 @@ class _Film:
         forces[seen] = among
         return forces
 
-    def _regressors(self, forces: Tensor, velocity: Tensor, active: Tensor) -> Tensor:
+    def _regressors(self, forces: Tensor, velocity: Tensor, known: Tensor) -> Tensor:
         """Of each node and of the friction of each species, ``[A, D, C]``."""
-        species = self.species[active]
-        drag = -velocity[active].unsqueeze(2) * functional.one_hot(species, len(self.mass)).unsqueeze(1)
-        return torch.cat([forces[active], drag], dim=2) / self.mass[species].reshape(-1, 1, 1)
+        species = self.species[known]
+        drag = -velocity[known].unsqueeze(2) * functional.one_hot(species, len(self.mass)).unsqueeze(1)
+        return torch.cat([forces[known], drag], dim=2) / self.mass[species].reshape(-1, 1, 1)

@@ -141,8 +141,9 @@ def metriplectic(
     pair = None
     if potential is not None and "nodes" in potential:
         pair = MeasuredPotential(cutoff, species=species, **potential)
-        if bath is not None:  # the regression that finds the forces finds what the liquid does, too
-            bath.log_friction.requires_grad_(False)
+        if bath is not None:  # who measures the forces measures the liquid, too
+            for known in (bath.log_friction, bath.log_temperature):
+                known.requires_grad_(False)
     elif potential is not None:
         pair = LearnedPotential(cutoff, energy=size.energy, species=species, nearest=size.nearest, **potential)
     return MetriplecticModel(

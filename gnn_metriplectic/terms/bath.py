@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -44,9 +46,10 @@ class SolventBath(nn.Module):
         self.log_temperature = nn.Parameter(logs["temperature"], requires_grad=learned and not overdamped)
 
     @torch.no_grad()
-    def take_friction(self, values: Tensor) -> None:
-        """Take measured ``values [S]`` for ζ of species, but for those where they are 0, of which nothing was seen."""
-        self.log_friction.copy_(torch.where(values > 0.0, values.log(), self.log_friction))
+    def take(self, friction: Tensor, temperature: float) -> None:
+        """Take what was measured: ``friction [S]`` of species, but where it is 0, and k_B T_s."""
+        self.log_friction.copy_(torch.where(friction > 0.0, friction.log(), self.log_friction))
+        self.log_temperature.fill_(math.log(temperature))
 
     @property
     def temperature(self) -> Tensor:
