@@ -114,7 +114,8 @@ def fit(
             batch then holds patches instead of snapshots. None for whole snapshots.
         terms: settings of the networks that differ from the defaults; of a metriplectic fluid
             ``{"potential": {"width": 32, "depth": 2}}`` adds a pair potential to U(S, V), and of tracks
-            ``{"potential": {"nodes": 16}}`` one that is measured before the training (`learning.force_matching`).
+            ``{"potential": {"nodes": 16}}`` one that is measured before
+            the training, with the solvent (`learning.force_matching`).
         steps, batch_size, lr, warmup, clip: gradient steps, graphs a step, peak rate of the one-cycle
             schedule (by default that of the kind), the share of steps in which it rises, and the largest gradient norm.
             Below about 500 steps the entropy is not yet standardised (its variance was seen at 0.04 to 0.4, and at
