@@ -3,8 +3,8 @@
     .venv/bin/python scripts/shear_viscosity.py --checkpoint outputs/star_polymer_11/best.ckpt \
         --system star_polymer_11 --out outputs/star_polymer_11/shear.json
 
-The model is not trained on sheared systems. Molecular dynamics: SLLOD with a Nosé-Hoover thermostat. Model: a heat
-bath on the internal energies. Error bars come from blocks of time.
+The model is not trained on sheared systems. Molecular dynamics: SLLOD with a Nosé-Hoover thermostat.
+Model: a heat bath on the internal energies. Error bars come from blocks of time.
 """
 
 from __future__ import annotations
@@ -94,10 +94,10 @@ def main() -> None:
     known = json.loads(kept.read_text()) if kept.is_file() else []
     truth = []
     for rate in options.rates:
-        wanted = {"rate": rate, **times}
+        wanted = {"rate": rate, **times, "fix": "nvt"}
         found = next((row for row in known if wanted.items() <= row.items()), None)
         if found is None:
-            found = {**system.shear(data, rate=rate, **times), **times}
+            found = {**system.shear(data, rate=rate, **times), **wanted}
             known.append(found)
             write_metrics(kept, known)
         truth.append(found)

@@ -194,10 +194,27 @@ def test_a_friction_that_drives_is_refused():
         )
 
 
-def test_displacements_do_not_tell_accelerations():
+@pytest.mark.parametrize("options", [{"solvent": "overdamped"}, {}, {"solvent": "inertial", "mass": "learned"}])
+def test_what_accelerations_do_not_tell_is_refused(options):
     traj = liquid(frames=20, count=4)
     with pytest.raises(ValueError, match="overdamped frames do not show"):
-        gm.fit(traj, cutoff=CUTOFF, solvent="overdamped", terms={"potential": {"nodes": 8}}, steps=1, steps_per_epoch=1)
+        gm.fit(traj, cutoff=CUTOFF, terms={"potential": {"nodes": 8}}, steps=1, steps_per_epoch=1, **options)
+
+
+def test_outer_forces_are_refused():
+    traj = replace(liquid(frames=40, count=4), forcing={"name": "taylor_green", "amplitude": 5.0})
+    potential = MeasuredPotential(CUTOFF, nodes=12, species=2).double()
+    with pytest.raises(ValueError, match="outer forces"):
+        measure_potential(potential, [traj], mass=torch.ones(2).double(), temperature=1.0)
+
+
+def test_a_species_that_is_never_told_is_refused():
+    traj = liquid(frames=60, count=30)
+    lost = torch.ones(60, 30, dtype=torch.bool)
+    lost[::5, 1::2] = False
+    potential = MeasuredPotential(0.5, nodes=12, species=2).double()
+    with pytest.raises(ValueError, match=r"no particle of species \[1\] is seen over 15 frames"):
+        measure_potential(potential, [replace(traj, present=lost)], mass=torch.ones(2).double(), temperature=1.0)
 
 
 def test_tracks_that_are_too_short_are_refused():

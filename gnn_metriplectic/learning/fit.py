@@ -126,7 +126,7 @@ def fit(
             given, and be one that all of them see).
         ckpt_path: checkpoint of the same training to go on from, or ``last`` for that of ``out``.
         start_from: checkpoint of another training whose weights this one starts from, for other data or another lag;
-            the model must have the same settings.
+            the model must have the same settings. What was measured before that training is not measured again.
         trainer: options of ``lightning.Trainer``.
         logger, callbacks: for ``lightning.Trainer``.
         workers: processes that prepare batches.
@@ -211,9 +211,10 @@ def fit(
             "structure=learned"
         )
     measured = "nodes" in (networks.get("potential") or {})
-    if measured and solvent == "overdamped":
+    if measured and (solvent != "inertial" or mass == "learned"):
         raise ValueError(
-            "a potential is measured by accelerations, which overdamped frames do not show: give a network, "
+            "a potential is measured by accelerations (overdamped frames do not show them) of particles in a liquid "
+            f"whose mass is known: solvent=inertial, and it is {solvent}, with mass {mass}; give a network, "
             "model.terms.potential={width: 32, depth: 2}"
         )
     settings = {
@@ -284,8 +285,7 @@ def fit(
                 liquid = measure_potential(
                     module.model.potential, train, mass=masses, temperature=mean_temperature, progress=progress
                 )
-                if module.model.bath is not None:
-                    module.model.bath.take(liquid.friction, liquid.temperature)
+                module.model.bath.take(liquid.friction, liquid.temperature)
             handler = signal.getsignal(signal.SIGINT)
             try:
                 run.fit(module, data, ckpt_path=resume)

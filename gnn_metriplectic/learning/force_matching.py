@@ -110,12 +110,13 @@ class _Power:
 
     Attributes:
         work: of f·v of each node, ``[C]``.
-        count, squared, unseen: of each species, the number, v² without its error, and that times m(0), ``[S]``.
+        squared, count, unseen: of each species v² as it is seen, but without its error, the number, and that times
+            m(0), ``[S]``.
     """
 
     work: Tensor
-    count: Tensor
     squared: Tensor
+    count: Tensor
     unseen: Tensor
 
     @classmethod
@@ -127,17 +128,18 @@ class _Power:
         """Count particles of species ``kinds`` ``[A]`` with ``forces`` ``[A, D, C]`` of nodes, and ``velocity``."""
         self.work += torch.einsum("adc,ad->c", forces, velocity)
         squared = (velocity**2 - sight.error).sum(dim=1)
-        for total, values in (
-            (self.count, torch.ones_like(squared)),
-            (self.squared, squared),
-            (self.unseen, sight.memory * squared),
-        ):
+        one = torch.ones_like(squared)
+        for total, values in ((self.squared, squared), (self.count, one), (self.unseen, sight.memory * one)):
             total.index_add_(0, kinds, values)
 
     def temperature(self, values: Tensor, friction: Tensor, mass: Tensor, dimension: int) -> float:
-        """k_B T_s, where nodes have ``values`` ``[C]``."""
-        taken = friction @ (self.squared + friction / mass * self.unseen)
-        return float((taken - self.work @ values) / (dimension * (friction / mass) @ self.count))
+        """k_B T_s, where nodes have ``values`` ``[C]``.
+
+        A window takes off v² what the noise gives, D m(0) ζ k_B T_s / m², whatever else moves a particle.
+        """
+        rate = friction / mass
+        gained = dimension * (rate @ self.count - rate**2 @ self.unseen)
+        return float((friction @ self.squared - self.work @ values) / gained)
 
 
 @torch.no_grad()
@@ -159,8 +161,8 @@ def measure_potential(
         progress: whether to show a bar.
 
     Raises:
-        ValueError: velocities that are not slopes, no particle that is seen long enough with all around it, or a
-            friction or temperature that cannot be.
+        ValueError: velocities that are not slopes, outer forces, a species (but a prescribed one) none of whose
+            particles is seen long enough with all around it, or a friction or temperature that cannot be.
     """
     kinds, nodes, species = potential.kinds, potential.nodes, len(mass)
     size = kinds * nodes + species
@@ -173,6 +175,11 @@ def measure_potential(
                 "a potential is measured where velocities are slopes of places (a film's tracks): give a network, "
                 "model.terms.potential={width: 32, depth: 2}"
             )
+        if traj.forcing is not None:
+            raise ValueError(
+                "a potential is measured of particles that feel one another and their liquid, and this trajectory has "
+                "outer forces (forcing): give a network, model.terms.potential={width: 32, depth: 2}"
+            )
         film = _Film(potential, traj, window, mass)
         starts = range(film.before, len(traj) - film.after, every)
         what = f"forces, trajectory {number + 1} of {len(trajectories)}"
@@ -181,10 +188,11 @@ def measure_potential(
             if bool(known.any()):
                 sums.add(*film.rows(start, seen, known))
                 power.add(*film.motion(start, known))
-    if sums.count == 0:
+    unknown = [kind for kind in range(species) if power.count[kind] == 0 and not _imposed(trajectories, kind)]
+    if unknown:
         raise ValueError(
-            f"no particle is seen over {film.before + film.after + 1} frames with all that is within "
-            f"{potential.cutoff:g} of it: tracks are too short, or the cutoff is too large for the view"
+            f"no particle of species {unknown} is seen over {film.before + film.after + 1} frames with all that is "
+            f"within {potential.cutoff:g} of it: tracks are too short, or the cutoff is too large for the view"
         )
     prior = torch.zeros(size, size, dtype=torch.float64)
     bend = torch.diff(torch.eye(nodes + 1, dtype=torch.float64), n=2, dim=0)[:, :nodes]
@@ -204,6 +212,14 @@ def measure_potential(
         )
     potential.pass_through(values.reshape(kinds, nodes))
     return Liquid(friction, warmth)
+
+
+def _imposed(trajectories: Sequence[Trajectory], kind: int) -> bool:
+    """Whether all particles of a species are prescribed."""
+    return all(
+        traj.prescribed is not None and traj.species is not None and bool(traj.prescribed[traj.species == kind].all())
+        for traj in trajectories
+    )
 
 
 class _Film:
