@@ -11,7 +11,7 @@ from conftest import mismatch
 from helpers import SILENT
 
 import gnn_metriplectic as gm
-from gnn_metriplectic.learning.force_matching import measure_potential
+from gnn_metriplectic.learning.force_matching import measure_forces
 from gnn_metriplectic.terms import MeasuredPotential, SolventBath
 from gnn_metriplectic.trajectory.window import Window
 
@@ -124,7 +124,7 @@ def liquid(frames: int = 1800, count: int = 96, seed: int = 0, stirred: int = 0)
 
 def test_forces_and_friction_of_a_liquid_are_found_from_tracks_with_errors():
     potential = MeasuredPotential(CUTOFF, nodes=12, species=2).double()
-    found = measure_potential(potential, [liquid()], mass=torch.ones(2).double(), temperature=1.0)
+    found = measure_forces(potential, [liquid()], mass=torch.ones(2).double(), temperature=1.0)
     assert found.friction.tolist() == pytest.approx([FRICTION, FRICTION], rel=0.06)
     assert found.temperature == pytest.approx(1.0, abs=0.06)
     distance = torch.linspace(0.9, 1.6, 12, dtype=torch.float64)
@@ -142,7 +142,7 @@ def test_forces_and_friction_of_a_liquid_are_found_from_tracks_with_errors():
 def test_the_temperature_of_the_liquid_is_told_in_what_is_stirred():
     traj = liquid(frames=1500, stirred=10)
     potential = MeasuredPotential(CUTOFF, nodes=12, species=2).double()
-    found = measure_potential(potential, [traj], mass=torch.ones(2).double(), temperature=1.0)
+    found = measure_forces(potential, [traj], mass=torch.ones(2).double(), temperature=1.0)
     assert found.temperature == pytest.approx(1.0, abs=0.12)
     assert float((traj.velocities[:, 10:] ** 2).mean()) > 1.5, "the particles are warmer"
 
@@ -155,7 +155,7 @@ def test_a_training_keeps_what_was_measured(tmp_path):
     found = gm.fit(traj[:80], validation=traj[80:], **options)
     expected = MeasuredPotential(CUTOFF, nodes=8, species=2).double()
     kinetic = float((traj[:80].velocities ** 2).mean())
-    surroundings = measure_potential(expected, [traj[:80]], mass=torch.ones(2).double(), temperature=kinetic)
+    surroundings = measure_forces(expected, [traj[:80]], mass=torch.ones(2).double(), temperature=kinetic)
     assert mismatch(found.bath.log_friction.double().exp(), surroundings.friction) < 1e-2
     assert float(found.bath.temperature) == pytest.approx(surroundings.temperature, rel=1e-3)
     values = expected.spline.value
@@ -167,14 +167,14 @@ def test_velocities_that_are_no_slopes_are_refused():
     traj = replace(liquid(frames=20, count=4), metadata=None)
     potential = MeasuredPotential(CUTOFF, nodes=12, species=2).double()
     with pytest.raises(ValueError, match="velocities are slopes"):
-        measure_potential(potential, [traj], mass=torch.ones(2).double(), temperature=1.0)
+        measure_forces(potential, [traj], mass=torch.ones(2).double(), temperature=1.0)
 
 
-def test_a_species_whose_motion_is_prescribed_keeps_its_guess(tmp_path):
+def test_a_species_whose_motion_is_prescribed_keeps_its_guess():
     traj = liquid(frames=60, count=30)
     traj = replace(traj, species=traj.species + (torch.arange(30) >= 28) * (2 - traj.species))
     traj = replace(traj, prescribed=traj.species == 2)
-    found = measure_potential(
+    found = measure_forces(
         MeasuredPotential(CUTOFF, nodes=8, species=3).double(), [traj], mass=torch.ones(3).double(), temperature=1.0
     )
     assert found.friction[2] == 0.0
@@ -189,7 +189,7 @@ def test_a_friction_that_drives_is_refused():
     places = traj.positions[0] + traj.velocities[0] * torch.expm1(traj.times.reshape(-1, 1, 1))
     traj = replace(traj, positions=places, velocities=torch.from_numpy(WINDOW.slopes(places.numpy())))
     with pytest.raises(ValueError, match="neither can be negative"):
-        measure_potential(
+        measure_forces(
             MeasuredPotential(CUTOFF, nodes=8, species=2).double(), [traj], mass=torch.ones(2).double(), temperature=1.0
         )
 
@@ -205,7 +205,7 @@ def test_outer_forces_are_refused():
     traj = replace(liquid(frames=40, count=4), forcing={"name": "taylor_green", "amplitude": 5.0})
     potential = MeasuredPotential(CUTOFF, nodes=12, species=2).double()
     with pytest.raises(ValueError, match="outer forces"):
-        measure_potential(potential, [traj], mass=torch.ones(2).double(), temperature=1.0)
+        measure_forces(potential, [traj], mass=torch.ones(2).double(), temperature=1.0)
 
 
 def test_a_species_that_is_never_told_is_refused():
@@ -214,14 +214,14 @@ def test_a_species_that_is_never_told_is_refused():
     lost[::5, 1::2] = False
     potential = MeasuredPotential(0.5, nodes=12, species=2).double()
     with pytest.raises(ValueError, match=r"no particle of species \[1\] is seen over 15 frames"):
-        measure_potential(potential, [replace(traj, present=lost)], mass=torch.ones(2).double(), temperature=1.0)
+        measure_forces(potential, [replace(traj, present=lost)], mass=torch.ones(2).double(), temperature=1.0)
 
 
 def test_tracks_that_are_too_short_are_refused():
     traj = liquid(frames=12, count=4)
     potential = MeasuredPotential(CUTOFF, nodes=12, species=2).double()
     with pytest.raises(ValueError, match="seen over 15 frames"):
-        measure_potential(potential, [traj], mass=torch.ones(2).double(), temperature=1.0)
+        measure_forces(potential, [traj], mass=torch.ones(2).double(), temperature=1.0)
 
 
 def test_a_table_needs_nodes():

@@ -13,7 +13,7 @@ from test_likelihood import copies
 from gnn_metriplectic.geometry import Box, Pairs
 from gnn_metriplectic.learning.likelihood import _half_way, _stiffness, negative_log_likelihood
 from gnn_metriplectic.models import State, build_model
-from gnn_metriplectic.trajectory.window import EXACT, Sight, Window
+from gnn_metriplectic.trajectory.window import EXACT, Sight, Window, window_of
 
 SPACING, ERROR, FRICTION, STIFFNESS = 0.02, 0.003, 2.5, 124.0
 
@@ -187,3 +187,12 @@ def test_a_change_of_velocity_is_the_response_to_the_accelerations_in_its_window
     kick = np.maximum(times - 0.5 * window.dt, 0.0)  # none of it is seen before, and all of it after
     assert window.response(lag).sum() == pytest.approx(lag * window.dt)
     assert window.change(6) @ np.concatenate([0.0 * kick[:4], window.dt * np.arange(7)]) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("missing", ["position", "window", "order"])
+def test_errors_of_places_are_told_whole(missing):
+    whole = {"position": ERROR, "window": 5, "order": 3}
+    assert window_of({"localisation": whole}, SPACING) == Window(5, 3, SPACING)
+    part = {key: value for key, value in whole.items() if key != missing}
+    with pytest.raises(ValueError, match=f"and no {missing}"):
+        window_of({"localisation": part}, SPACING)

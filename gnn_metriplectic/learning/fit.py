@@ -23,7 +23,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from gnn_metriplectic.learning.callbacks import History
 from gnn_metriplectic.learning.checkpoints import load, read_checkpoint, resume_from, settings_of
 from gnn_metriplectic.learning.data import TransitionData
-from gnn_metriplectic.learning.force_matching import measure_potential
+from gnn_metriplectic.learning.force_matching import measure_forces
 from gnn_metriplectic.learning.module import MetriplecticModule
 from gnn_metriplectic.learning.structure import BINS, match_structure
 from gnn_metriplectic.learning.survey import measure_scales
@@ -113,9 +113,9 @@ def fit(
         patch: particles a patch (without the halo that is added), where a snapshot is too large for memory: a
             batch then holds patches instead of snapshots. None for whole snapshots.
         terms: settings of the networks that differ from the defaults; of a metriplectic fluid
-            ``{"potential": {"width": 32, "depth": 2}}`` adds a pair potential to U(S, V), and of tracks
-            ``{"potential": {"nodes": 16}}`` one that is measured before
-            the training, with the solvent (`learning.force_matching`).
+            ``{"potential": {"width": 32, "depth": 2}}`` adds a pair potential to U(S, V), and of tracks in an inertial
+            solvent ``{"potential": {"nodes": 16}}`` one that is measured before the training, with friction and
+            temperature of the solvent (`learning.force_matching`).
         steps, batch_size, lr, warmup, clip: gradient steps, graphs a step, peak rate of the one-cycle
             schedule (by default that of the kind), the share of steps in which it rises, and the largest gradient norm.
             Below about 500 steps the entropy is not yet standardised (its variance was seen at 0.04 to 0.4, and at
@@ -282,7 +282,7 @@ def fit(
             progress = run.is_global_zero and (trainer or {}).get("enable_progress_bar", True)
             if measured and start_from is None and resume is None:
                 masses = module.model.log_mass.detach().double().exp()
-                liquid = measure_potential(
+                liquid = measure_forces(
                     module.model.potential, train, mass=masses, temperature=mean_temperature, progress=progress
                 )
                 module.model.bath.take(liquid.friction, liquid.temperature)

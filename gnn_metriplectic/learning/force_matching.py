@@ -143,7 +143,7 @@ class _Power:
 
 
 @torch.no_grad()
-def measure_potential(
+def measure_forces(
     potential: MeasuredPotential,
     trajectories: Sequence[Trajectory],
     *,
@@ -257,14 +257,11 @@ class _Film:
         origin = self.before
         change = sum(w * places[origin - self.half + k, known] for k, w in enumerate(self.change))
         now = 0.0
-        self._kept = {frame: forces for frame, forces in self._kept.items() if frame >= start - self.half}
         for k, weight in enumerate(self.response):
-            frame = start - self.half + k
-            if frame not in self._kept:
-                self._kept[frame] = self._forces(traj.positions[frame].double(), seen_at(traj, [frame]), frame)
+            forces = self._forces_at(start - self.half + k)
             there = origin - self.half + k
             velocity = (places[there + 1] - places[there - 1]) / (2.0 * traj.dt)
-            now = now + weight * self._regressors(self._kept[frame], velocity, known)
+            now = now + weight * self._regressors(forces, velocity, known)
         past = places[:PAST]
         expected = sum(w * p for w, p in zip(self.place, past, strict=True))
         velocity = sum(w * p for w, p in zip(self.slope / traj.dt, past, strict=True))
@@ -273,8 +270,16 @@ class _Film:
         return now.flatten(0, 1), instruments.flatten(0, 1), change.flatten()
 
     def motion(self, start: int, known: Tensor) -> tuple[Tensor, Tensor, Tensor, Sight]:
-        """Forces of nodes on the ``known``, their velocities and species, and sight, after `rows` at this frame."""
-        return self._kept[start][known], self.traj.velocities[start, known].double(), self.species[known], self.sight
+        """Forces of nodes on the ``known``, their velocities and species, and sight."""
+        velocity = self.traj.velocities[start, known].double()
+        return self._forces_at(start)[known], velocity, self.species[known], self.sight
+
+    def _forces_at(self, frame: int) -> Tensor:
+        """Forces of each node on all particles at a frame; rows that overlap share them."""
+        if frame not in self._kept:
+            self._kept = {f: forces for f, forces in self._kept.items() if abs(f - frame) <= self.before + self.after}
+            self._kept[frame] = self._forces(self.traj.positions[frame].double(), seen_at(self.traj, [frame]), frame)
+        return self._kept[frame]
 
     def _forces(self, places: Tensor, seen: Tensor, frame: int) -> Tensor:
         """Forces of each node on all particles, among those that are seen, ``[N, D, C]``."""

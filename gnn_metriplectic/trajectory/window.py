@@ -115,11 +115,13 @@ def window_of(metadata: dict[str, Any] | None, dt: float) -> Window | None:
     """The window of a trajectory's velocities from its ``metadata``; None where they are exact.
 
     Raises:
-        ValueError: errors of positions without the window of the velocities.
+        ValueError: errors of positions without the window of the velocities, or the window without the errors.
     """
     known = (metadata or {}).get("localisation")
     if known is None:
         return None
-    if not {"window", "order"} <= known.keys():
-        raise ValueError(f"localisation tells {sorted(known)} and no window and order: generate this film's data anew")
+    if missing := sorted({"position", "window", "order"} - known.keys()):
+        raise ValueError(
+            f"localisation tells {sorted(known)} and no {', '.join(missing)}: generate this film's data anew"
+        )
     return Window(known["window"], known["order"], dt)
